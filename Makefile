@@ -1,0 +1,49 @@
+# make demo   sets up, trains on real images for two minutes, shows the result
+# make test   sets up, runs the whole test suite
+# make lint   checks style and formatting
+#
+# PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadfile
+BIN := $(VENV)/bin
+
+# XLA on a CPU takes fresh memory for each step, and huge pages make that cheap: the demo's steps ran 1.35
+# times as fast with this as without. Only Linux's C library reads it.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# A program compiled once starts at once the next time.
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
+	$(BIN)/python train.py --config=configs/digits.py
+
+test: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) .cache data/digits
+
+data/digits/1.0.0/dataset_info.json: $(VENV)/installed
+	$(BIN)/python -m shunted_jax.data.prepare digits --data-dir data
+	@touch $@
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is `$(PYTHON) --version`, and Python 3.11 or newer is needed:" \
+	    "name one, as in make PYTHON=python3.12"; exit 1; }
+	@echo "installing into $(VENV): a minute or two"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt --editable '.[test]'
+	@touch $@
