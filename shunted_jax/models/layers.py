@@ -1,0 +1,122 @@
+"""The parts around the attention: stem, patch embedding, drop path, detail-specific feed-forward.
+
+All maps are [batch, height, width, channels]. Convolutions pad explicitly and on both sides alike,
+as PyTorch does; XLA's `SAME` pads differently at stride 2.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from shunted_jax.models.depthwise import DepthwiseConv3x3
+from shunted_jax.models.initializers import conv_kernel_init, linear_kernel_init
+
+# The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
+# stage; PyTorch's default in the stem, the patch embeddings and the token aggregation.
+BLOCK_NORM_EPSILON = 1e-6
+EMBED_NORM_EPSILON = 1e-5
+
+Dense = partial(nn.Dense, kernel_init=linear_kernel_init)
+Conv = partial(nn.Conv, kernel_init=conv_kernel_init)
+# The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large against the spread.
+LayerNorm = partial(nn.LayerNorm, use_fast_variance=False)
+BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
+
+# The exact GELU, x Phi(x); Flax's default is its tanh approximation.
+gelu: Callable[[jax.Array], jax.Array] = partial(nn.gelu, approximate=False)
+
+
+class ConvStem(nn.Module):
+    """Convolutional stem: images to the first stage's tokens at a quarter of the resolution.
+
+    A 7x7 convolution with stride 2, `num_extra_convs` 3x3 ones, each followed by batch norm and
+    ReLU, then a 2x2 convolution with stride 2 and layer norm (paper section 3, "patch embedding").
+    """
+
+    embed_dim: int
+    num_extra_convs: int = 0
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps [batch, height, width, in_channels] to [batch, height/4, width/4, embed_dim]."""
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = images.astype(self.dtype)
+        for index in range(1 + self.num_extra_convs):
+            kernel_size, stride = (7, 2) if index == 0 else (3, 1)
+            x = Conv(
+                self.embed_dim,
+                (kernel_size, kernel_size),
+                strides=stride,
+                padding=kernel_size // 2,
+                use_bias=False,
+                name=f"conv_{index}",
+                **dtypes,
+            )(x)
+            x = BatchNorm(use_running_average=not train, name=f"batch_norm_{index}", **dtypes)(x)
+            x = nn.relu(x)
+        x = Conv(self.embed_dim, (2, 2), strides=2, padding=0, name="reduce", **dtypes)(x)
+        return LayerNorm(epsilon=EMBED_NORM_EPSILON, name="norm", **dtypes)(x)
+
+
+class OverlapPatchEmbed(nn.Module):
+    """Patch embedding between stages: 3x3 convolution with stride 2, then layer norm.
+
+    An odd side is halved upwards.
+    """
+
+    embed_dim: int
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [batch, height, width, in_dim] to [batch, height/2, width/2, embed_dim]."""
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = Conv(self.embed_dim, (3, 3), strides=2, padding=1, name="proj", **dtypes)(x)
+        return LayerNorm(epsilon=EMBED_NORM_EPSILON, name="norm", **dtypes)(x)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: zeroes a residual branch for whole samples, survivors scaled by 1 / keep.
+
+    Attributes:
+        rate: the probability to drop a sample's branch (not the keep rate).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps [batch, height, width, channels] to the same shape; draws from stream `dropout`."""
+        return nn.Dropout(self.rate, broadcast_dims=(1, 2, 3))(x, deterministic=not train)
+
+
+class DetailFeedForward(nn.Module):
+    """Detail-specific feed-forward: fc2(GELU(y + DepthwiseConv3x3(y))) with y = fc1(x), section 3.
+
+    Attributes:
+        hidden_dim: the width between the two linear maps.
+        drop_rate: the probability to drop an element after GELU and after `fc2`.
+    """
+
+    hidden_dim: int
+    drop_rate: float = 0.0
+    depthwise_form: str | None = None
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps [batch, height, width, dim] to the same shape."""
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dropout = partial(nn.Dropout, self.drop_rate, deterministic=not train)
+        y = Dense(self.hidden_dim, name="fc1", **dtypes)(x)
+        y = gelu(y + DepthwiseConv3x3(self.depthwise_form, name="depthwise", **dtypes)(y))
+        y = dropout()(y)
+        y = Dense(x.shape[-1], name="fc2", **dtypes)(y)
+        return dropout()(y)

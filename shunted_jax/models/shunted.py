@@ -1,0 +1,144 @@
+"""The Shunted Transformer (arXiv 2111.15193): the whole network.
+
+Differences from the published PyTorch code: maps stay [batch, height, width, channels] throughout,
+the stem is not called a head, and with `dtype=bfloat16` the parameters, the norms' statistics, the
+softmax and the logits stay float32. At float32 the outputs agree to rounding. Batch norm's running
+variance takes in the biased variance, as Flax's does; PyTorch's takes in the unbiased one, 1 / (n -
+1) larger.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import reduce
+from flax import linen as nn
+
+from shunted_jax.models.fields import STAGE_FIELDS, check_fields, check_images
+from shunted_jax.models.layers import ConvStem, Dense
+from shunted_jax.models.stage import Stage
+
+
+class ShuntedTransformer(nn.Module):
+    """Shunted Transformer: an image classifier, and a backbone with one feature map a stage.
+
+    There are no position embeddings: images of any size work, square or not, from
+    `min_image_size` up. Images are floating point and already normalised.
+
+    Attributes:
+        depths: blocks in each stage; its length is the number of stages.
+        embed_dims: channels of each stage.
+        num_heads: attention heads of each stage; even where the stage's ratio is above 1.
+        mlp_ratios: the feed-forward's hidden width over the stage's width.
+        sr_ratios: the coarse heads' reduction ratio r of each stage: 1 or even.
+        num_stem_convs: 3x3 convolutions in the stem beyond the published T's.
+        num_classes: outputs of the head; 0 leaves the head out and gives pooled features.
+        in_channels: channels of the images.
+        qkv_bias: whether the query and key-value projections have biases.
+        drop_rate: the probability to drop an element after projections; 0 in every recipe.
+        attn_drop_rate: the probability to drop an attention weight; 0 in every recipe.
+        drop_path_rate: the last block's probability to drop a sample's branch; it rises linearly
+            from 0 at the first block.
+        depthwise_form: "conv" or "shift", see `models/depthwise.py`; None takes what is fastest
+            on the backend.
+        dtype: of the computation; logits are float32 all the same.
+        param_dtype: of the parameters.
+
+    Raises:
+        ValueError: when made, if fields contradict each other; when called, if the images do not
+            fit.
+    """
+
+    depths: tuple[int, ...]
+    embed_dims: tuple[int, ...] = (64, 128, 256, 512)
+    num_heads: tuple[int, ...] = (2, 4, 8, 16)
+    mlp_ratios: tuple[float, ...] = (8, 8, 4, 4)
+    sr_ratios: tuple[int, ...] = (8, 4, 2, 1)
+    num_stem_convs: int = 0
+    num_classes: int = 1000
+    in_channels: int = 3
+    qkv_bias: bool = True
+    drop_rate: float = 0.0
+    attn_drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    depthwise_form: str | None = None
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        for name in STAGE_FIELDS:  # lists, as JSON gives them, would leave the module unhashable
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_fields(self)
+        super().__post_init__()
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image to one step on each stage's map: 4, 8, 16, 32."""
+        return tuple(4 * 2**stage for stage in range(len(self.depths)))
+
+    @property
+    def min_image_size(self) -> int:
+        """The smallest side in pixels that leaves a coarse token in every stage; published: 32."""
+        return max(stride * r for stride, r in zip(self.strides, self.sr_ratios, strict=True))
+
+    def setup(self):  # noqa: D102
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        self.stem = ConvStem(self.embed_dims[0], self.num_stem_convs, **dtypes)
+        rates = np.linspace(0, self.drop_path_rate, sum(self.depths)).tolist()
+        ends = np.cumsum(self.depths).tolist()
+        self.stages = [
+            Stage(
+                embed_dim=self.embed_dims[index],
+                num_heads=self.num_heads[index],
+                mlp_ratio=self.mlp_ratios[index],
+                sr_ratio=self.sr_ratios[index],
+                drop_path_rates=tuple(rates[end - depth : end]),
+                embed_patches=index > 0,
+                qkv_bias=self.qkv_bias,
+                drop_rate=self.drop_rate,
+                attn_drop_rate=self.attn_drop_rate,
+                depthwise_form=self.depthwise_form,
+                **dtypes,
+            )
+            for index, (depth, end) in enumerate(zip(self.depths, ends, strict=True))
+        ]
+        if self.num_classes:
+            self.head = Dense(self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype)
+
+    def features(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, ...]:
+        """Returns every stage's feature map, after its norm.
+
+        Args:
+            images: [batch, height, width, in_channels], floating point, normalised.
+            train: batch norm takes the batch's statistics, and drop rates apply.
+
+        Returns:
+            [batch, height/stride, width/stride, embed_dim] for each stage, at strides 4, 8, 16, 32.
+
+        Raises:
+            ValueError: images of a wrong rank, type, channel count, or too small.
+        """
+        check_images(images, self.in_channels, self.min_image_size)
+        maps = []
+        x = self.stem(images, train=train)
+        for stage in self.stages:
+            x = stage(x, train=train)
+            maps.append(x)
+        return tuple(maps)
+
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Returns class logits, or pooled features where `num_classes` is 0.
+
+        Args:
+            images: [batch, height, width, in_channels], floating point, normalised.
+            train: batch norm takes the batch's statistics (make `batch_stats` mutable), and drop
+                rates apply (give the stream `dropout`).
+
+        Returns:
+            [batch, num_classes], or [batch, embed_dims[-1]]; float32.
+
+        Raises:
+            ValueError: images of a wrong rank, type, channel count, or too small.
+        """
+        last_map = self.features(images, train=train)[-1]
+        pooled = reduce(last_map.astype(jnp.float32), "b h w c -> b c", "mean")
+        return self.head(pooled) if self.num_classes else pooled

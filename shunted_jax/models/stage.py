@@ -1,0 +1,89 @@
+"""A stage of the network: residual blocks at one resolution (paper section 3)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from shunted_jax.models.attention import ShuntedSelfAttention
+from shunted_jax.models.layers import (
+    BLOCK_NORM_EPSILON,
+    DetailFeedForward,
+    DropPath,
+    LayerNorm,
+    OverlapPatchEmbed,
+)
+
+
+class Block(nn.Module):
+    """Pre-norm residual unit: shunted self-attention, then the detail-specific feed-forward."""
+
+    num_heads: int
+    mlp_ratio: float
+    sr_ratio: int
+    qkv_bias: bool = True
+    drop_rate: float = 0.0
+    attn_drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    depthwise_form: str | None = None
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps [batch, height, width, dim] to the same shape."""
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        shared = {"drop_rate": self.drop_rate, "depthwise_form": self.depthwise_form, **dtypes}
+        attention = ShuntedSelfAttention(
+            self.num_heads,
+            self.sr_ratio,
+            qkv_bias=self.qkv_bias,
+            attn_drop_rate=self.attn_drop_rate,
+            name="attention",
+            **shared,
+        )
+        mlp = DetailFeedForward(int(x.shape[-1] * self.mlp_ratio), name="mlp", **shared)
+
+        y = LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm1", **dtypes)(x)
+        y = attention(y, train=train)
+        x = x + DropPath(self.drop_path_rate, name="drop_path1")(y, train=train)
+        y = LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm2", **dtypes)(x)
+        y = mlp(y, train=train)
+        return x + DropPath(self.drop_path_rate, name="drop_path2")(y, train=train)
+
+
+class Stage(nn.Module):
+    """The blocks of one resolution: a patch embedding (stages after the first), blocks, a norm."""
+
+    embed_dim: int
+    num_heads: int
+    mlp_ratio: float
+    sr_ratio: int
+    drop_path_rates: tuple[float, ...]
+    embed_patches: bool = True
+    qkv_bias: bool = True
+    drop_rate: float = 0.0
+    attn_drop_rate: float = 0.0
+    depthwise_form: str | None = None
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Maps the previous stage's map to this one's, [batch, height, width, embed_dim]."""
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        if self.embed_patches:
+            x = OverlapPatchEmbed(self.embed_dim, name="patch_embed", **dtypes)(x)
+        for index, drop_path_rate in enumerate(self.drop_path_rates):
+            x = Block(
+                self.num_heads,
+                self.mlp_ratio,
+                self.sr_ratio,
+                qkv_bias=self.qkv_bias,
+                drop_rate=self.drop_rate,
+                attn_drop_rate=self.attn_drop_rate,
+                drop_path_rate=drop_path_rate,
+                depthwise_form=self.depthwise_form,
+                name=f"blocks_{index}",
+                **dtypes,
+            )(x, train=train)
+        return LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm", **dtypes)(x)
