@@ -1,0 +1,30 @@
+"""Shunted-T on scikit-learn's 1,797 handwritten digits: a first run that needs no download.
+
+    python train.py --config=configs/digits.py
+
+Needs the data set: `python -m shunted_jax.data.prepare digits --data-dir data`, which `make demo`
+runs.
+"""
+
+from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
+
+
+def get_config() -> Config:
+    """Returns the run's configuration."""
+    return Config(
+        model=ModelConfig(name="shunted_t"),
+        data=DataConfig(
+            dataset="digits",
+            data_dir="data",
+            image_size=32,  # 8 x 8 pixels, enlarged to the smallest size that the network takes
+            mean=(0.31, 0.31, 0.31),  # of the training split
+            std=(0.35, 0.35, 0.35),
+            crop_padding=3,
+            num_threads=1,  # decoding is so quick that threads only wait for each other
+        ),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_epochs=1.0),
+        batch_size=32,
+        eval_batch_size=120,
+        epochs=8.0,
+        log_every_steps=5,
+    )

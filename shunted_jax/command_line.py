@@ -1,0 +1,104 @@
+"""What `train.py` needs around its flags: clear words for what was mistyped, readable logs."""
+
+import dataclasses
+import functools
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from shunted_jax.config import Config, Section, nearest, resolve
+from shunted_jax.errors import UserError
+
+
+def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn:
+    """Parses the flags, calls `main` and exits.
+
+    Args:
+        main: takes what is left of the command line.
+        default_config: stands in where there is no --config.
+
+    What a user got wrong ends in a sentence and status 2, a loss that is not finite in one and
+    status 1, Ctrl-C in one and status 130; any other exception keeps its traceback.
+    """
+    try:
+        app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
+    except UserError as error:
+        _leave(str(error), 2)
+    except FloatingPointError as error:
+        _leave(str(error), 1)
+    except KeyboardInterrupt:
+        _leave("interrupted; the same --workdir goes on from its latest checkpoint", 130)
+
+
+def config_from_flag(name: str) -> tuple[Config, str]:
+    """Returns the checked configuration of a parsed config-file flag, and its file's stem.
+
+    Raises:
+        UserError: the file is not there or is not a configuration, or the configuration cannot be
+            run.
+    """
+    path = config_flags.get_config_filename(flags.FLAGS[name])
+    if not Path(path).is_file():
+        raise UserError(
+            f"--{name}={path}: there is no such file; configs/ has those that come with this"
+        )
+    config = flags.FLAGS[name].value
+    if not isinstance(config, Config):
+        raise UserError(
+            f"--{name}={path}: its get_config() returned a {type(config).__name__}, and must "
+            "return a shunted_jax.config.Config"
+        )
+    return resolve(config), Path(path).stem
+
+
+def log_to_stderr() -> None:
+    """Shows the package's own log, and of other libraries what is a warning or worse."""
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    on_terminal = sys.stderr.isatty()
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        logging.Formatter("%(message)s" if on_terminal else "%(asctime)s %(message)s", "%H:%M:%S")
+    )
+    package = logging.getLogger("shunted_jax")
+    package.handlers = [handler]
+    package.setLevel(logging.INFO)
+    package.propagate = False
+
+
+def _parse_flags(default_config: Path, argv: Sequence[str]) -> Sequence[str]:
+    # Not the flag's own default, which ml_collections would read, with what was set on the command
+    # line, while the flag is being defined: before anything here could explain a mistake.
+    named = any(argument.split("=")[0] in ("--config", "-config") for argument in argv)
+    try:
+        return flags.FLAGS(argv if named else [argv[0], f"--config={default_config}", *argv[1:]])
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+    except (KeyError, AttributeError) as error:
+        # ml_collections raises these for a field that does not exist, without the nearest name.
+        raise UserError(unknown_field(argv) or str(error)) from error
+
+
+def unknown_field(argv: Sequence[str]) -> str | None:
+    """Returns what is wrong with the first `--config.FIELD` that does not exist, else None."""
+    for argument in argv[1:]:
+        path = argument.lstrip("-").split("=")[0].split(".")
+        section: object = Config()
+        for depth, name in enumerate(path[1:], start=1):
+            if not isinstance(section, Section):
+                return f"--{'.'.join(path)}: {'.'.join(path[:depth])} has no fields of its own"
+            known = [field.name for field in dataclasses.fields(section)]
+            if name not in known:
+                return f"--{'.'.join(path)}: there is no such field; {nearest(name, known)}"
+            section = getattr(section, name)
+    return None
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(status)

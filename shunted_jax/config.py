@@ -1,0 +1,150 @@
+"""The typed configuration of a run: what can be set, and what fits together.
+
+A file in `configs/` returns a `Config`; the command line overrides any field of it
+(`--config.optimizer.learning_rate=1e-4`); `resolve` then checks the whole once and freezes it. A
+name that does not exist is refused wherever it is set, with the nearest one that does.
+"""
+
+import dataclasses
+import difflib
+from typing import Any
+
+from shunted_jax import config_checks
+from shunted_jax.errors import UserError
+
+
+class Section:
+    """A group of settings: only its own fields can be set, and none once it is frozen."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = [field.name for field in dataclasses.fields(self)]
+        if name not in known:
+            raise AttributeError(
+                f"{type(self).__name__} has no field {name!r}; {nearest(name, known)}"
+            )
+        if self.__dict__.get("_frozen"):
+            raise AttributeError(f"the configuration is resolved: {name!r} can no longer be set")
+        super().__setattr__(name, value)
+
+
+@dataclasses.dataclass
+class ModelConfig(Section):
+    """The network; its number of classes comes from the data set."""
+
+    name: str = "shunted_t"
+    drop_rate: float = 0.0
+    attn_drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    dtype: str = "float32"  # of the computation in training; evaluation is in float32
+    depthwise_form: str | None = None  # "conv", "shift"; None: the backend's fastest
+
+
+@dataclasses.dataclass
+class DataConfig(Section):
+    """Where the images come from and what happens to them on the host."""
+
+    dataset: str = ""  # a tensorflow-datasets name
+    data_dir: str | None = None  # None: tensorflow-datasets' own default
+    train_split: str = "train"
+    eval_split: str = "test"
+    image_size: int = 224  # pixels, both sides
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of pixels in [0, 1], a channel each
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    crop_padding: int = 0  # training: pad by so many pixels, then crop anywhere
+    flip_probability: float = 0.0  # training: mirror left and right
+    num_workers: int = 0  # processes that prepare images; 0: threads of this one
+    num_threads: int = 4  # threads that read ahead, in each process
+
+
+@dataclasses.dataclass
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up and cosine decay, by step."""
+
+    learning_rate: float = 1e-3  # the peak
+    warmup_learning_rate: float = 1e-6  # where warm-up starts
+    min_learning_rate: float = 1e-5  # where the cosine ends
+    warmup_epochs: float = 5.0
+    weight_decay: float = 0.05  # on tensors of rank 2 and up only
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    clip_norm: float | None = None  # of all gradients together; None: no clipping
+
+
+@dataclasses.dataclass
+class MeshConfig(Section):
+    """Devices along each mesh axis; -1 takes the rest."""
+
+    data: int = -1
+    fsdp: int = 1
+
+
+@dataclasses.dataclass
+class Config(Section):
+    """One training run."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    batch_size: int = 1024  # global: over all devices of all hosts
+    eval_batch_size: int = 1024  # global
+    epochs: float = 300.0
+    label_smoothing: float = 0.1
+    seed: int = 0
+    log_every_steps: int = 50
+    eval_every_epochs: float = 1.0  # also when a checkpoint is saved
+    keep_checkpoints: int = 2  # the newest; the best by top-1 is kept besides
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Returns what to tell someone who wrote `name` where `known` are the names there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(sorted(known))}"
+
+
+def resolve(config: Config) -> Config:
+    """Checks `config` and freezes it in place.
+
+    Returns:
+        The same object; setting a field of it raises from now on.
+
+    Raises:
+        UserError: wrong types or values that do not fit together; all of them are listed.
+    """
+    if problems := config_checks.problems(config):
+        raise UserError("the configuration cannot be run:\n  " + "\n  ".join(problems))
+    for section in (*_sections(config), config):
+        section.__dict__["_frozen"] = True
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Returns nested dicts of plain values, as JSON keeps them (tuples as lists)."""
+    as_dict = dataclasses.asdict(config)
+    for section in as_dict.values():
+        if isinstance(section, dict):
+            section.update({k: list(v) for k, v in section.items() if isinstance(v, tuple)})
+    return as_dict
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Returns a line for each field whose values differ between two `to_dict` results."""
+    old, new = _flat(old), _flat(new)
+    return [
+        f"{name}: {old.get(name)!r} before, {new.get(name)!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(nested: dict[str, Any], prefix: str = "config") -> dict[str, Any]:
+    flat = {}
+    for key, value in nested.items():
+        name = f"{prefix}.{key}"
+        flat.update(_flat(value, name) if isinstance(value, dict) else {name: value})
+    return flat
+
+
+def _sections(config: Config) -> list[Section]:
+    return [value for value in vars(config).values() if isinstance(value, Section)]

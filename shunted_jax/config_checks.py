@@ -1,0 +1,129 @@
+"""What can be wrong with a configuration: types first, then values that do not fit together."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from shunted_jax.models import create_model, list_models
+
+
+def problems(config: Any) -> list[str]:
+    """Returns a line for each thing that keeps a `config.Config` from being run."""
+    of_types = list(_type_problems(config, "config"))
+    return of_types or [
+        *_model_problems(config.model, config.data),
+        *_data_problems(config.data),
+        *_mesh_problems(config.mesh),
+        *_schedule_problems(config),
+        *_range_problems(config),
+    ]
+
+
+def _type_problems(section: Any, path: str) -> Iterator[str]:
+    for name, wanted in typing.get_type_hints(type(section)).items():
+        value = getattr(section, name)
+        if dataclasses.is_dataclass(wanted) and isinstance(value, wanted):
+            yield from _type_problems(value, f"{path}.{name}")
+        elif not _fits(value, wanted):
+            shown = wanted.__name__ if isinstance(wanted, type) else wanted
+            yield f"{path}.{name} is {value!r}, and must be of type {shown}"
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(wanted))
+    if typing.get_origin(wanted) is tuple:
+        item = typing.get_args(wanted)[0]
+        return isinstance(value, tuple) and all(_fits(entry, item) for entry in value)
+    if wanted in (int, float) and isinstance(value, bool):
+        return False  # Python's bool is an int
+    return isinstance(value, (int, float) if wanted is float else wanted)
+
+
+def _model_problems(model: Any, data: Any) -> Iterator[str]:
+    if model.dtype not in ("float32", "bfloat16"):
+        yield f"config.model.dtype is {model.dtype!r}, and must be 'float32' or 'bfloat16'"
+    if model.name not in list_models():
+        yield f"config.model.name is {model.name!r}; the models are {', '.join(list_models())}"
+        return
+    fields = {name: value for name, value in vars(model).items() if name not in ("name", "dtype")}
+    try:
+        least = create_model(model.name, **fields).min_image_size
+    except ValueError as error:
+        yield f"config.model: {error}"
+        return
+    if data.image_size < least:
+        yield (
+            f"config.data.image_size is {data.image_size}, and {model.name} wants at least {least}"
+        )
+
+
+def _data_problems(data: Any) -> Iterator[str]:
+    if not data.dataset:
+        yield "config.data.dataset is empty: name a tensorflow-datasets data set"
+    if len(data.mean) != 3 or len(data.std) != 3 or min(data.std) <= 0:
+        yield (
+            f"config.data.mean is {data.mean} and config.data.std {data.std}: give three numbers "
+            "each, one a colour channel, std above 0"
+        )
+
+
+def _mesh_problems(mesh: Any) -> Iterator[str]:
+    sizes = (mesh.data, mesh.fsdp)
+    if any(size == 0 or size < -1 for size in sizes) or sizes == (-1, -1):
+        yield (
+            f"config.mesh.data is {mesh.data} and config.mesh.fsdp {mesh.fsdp}: give numbers of "
+            "devices, with -1 for the rest in one of them at most"
+        )
+
+
+def _schedule_problems(config: Any) -> Iterator[str]:
+    warmup = config.optimizer.warmup_epochs
+    if 0 < config.epochs <= warmup:
+        yield (
+            f"config.optimizer.warmup_epochs is {warmup}, which leaves nothing of the "
+            f"{config.epochs} epochs of config.epochs"
+        )
+
+
+def _range_problems(config: Any) -> Iterator[str]:
+    data, optimizer = config.data, config.optimizer
+    at_least = {
+        "seed": (config.seed, 0),
+        "batch_size": (config.batch_size, 1),
+        "eval_batch_size": (config.eval_batch_size, 1),
+        "log_every_steps": (config.log_every_steps, 1),
+        "keep_checkpoints": (config.keep_checkpoints, 1),
+        "data.crop_padding": (data.crop_padding, 0),
+        "data.num_workers": (data.num_workers, 0),
+        "data.num_threads": (data.num_threads, 1),
+        "optimizer.weight_decay": (optimizer.weight_decay, 0),
+        "optimizer.warmup_epochs": (optimizer.warmup_epochs, 0),
+        "optimizer.warmup_learning_rate": (optimizer.warmup_learning_rate, 0),
+        "optimizer.min_learning_rate": (optimizer.min_learning_rate, 0),
+    }
+    for name, (value, least) in at_least.items():
+        if value < least:
+            yield f"config.{name} is {value}, and must be at least {least}"
+    above_zero = {
+        "epochs": config.epochs,
+        "eval_every_epochs": config.eval_every_epochs,
+        "optimizer.learning_rate": optimizer.learning_rate,
+        "optimizer.epsilon": optimizer.epsilon,
+        "optimizer.clip_norm": optimizer.clip_norm,
+    }
+    for name, value in above_zero.items():
+        if value is not None and value <= 0:
+            yield f"config.{name} is {value}, and must be above 0"
+    shares = {
+        "label_smoothing": config.label_smoothing,
+        "optimizer.beta1": optimizer.beta1,
+        "optimizer.beta2": optimizer.beta2,
+    }
+    for name, value in shares.items():
+        if not 0 <= value < 1:
+            yield f"config.{name} is {value}, and must be in [0, 1)"
+    if not 0 <= data.flip_probability <= 1:
+        yield f"config.data.flip_probability is {data.flip_probability}, and must be in [0, 1]"

@@ -1,0 +1,80 @@
+"""Pictures of a run: its curves, and what the network made of some test images."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _RED, _GREY = "#1f5fa8", "#d9730d", "#c62828", "#9aa5b1"
+_COLUMNS, _MOST_IMAGES = 8, 32
+
+
+def plot_curves(records: Sequence[dict[str, float]], path: Path, title: str) -> None:
+    """Draws loss and accuracy over steps.
+
+    Args:
+        records: as `read_metrics` gives them.
+        path: of the PNG to write.
+        title: over the picture.
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure.suptitle(title)
+    loss_axes, score_axes = figure.subplots(1, 2)
+    _draw(loss_axes, records, "train/loss", "training, as optimized", _GREY)
+    _draw(loss_axes, records, "eval/loss", "test", _BLUE, marker="o")
+    loss_axes.set(title="loss", xlabel="step", ylabel="nats")
+    _draw(score_axes, records, "train/top1", "training, top-1", _GREY, scale=100)
+    _draw(score_axes, records, "eval/top1", "test, top-1", _BLUE, marker="o", scale=100)
+    _draw(score_axes, records, "eval/top5", "test, top-5", _ORANGE, marker="o", scale=100)
+    score_axes.set(title="accuracy", xlabel="step", ylabel="%", ylim=(0, 102))
+    for axes in (loss_axes, score_axes):
+        axes.grid(color="#e4e7eb")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def _draw(axes, records, name, label, color, *, marker=None, scale=1):
+    points = [(record["step"], scale * record[name]) for record in records if name in record]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, color=color, marker=marker, markersize=4)
+
+
+def plot_predictions(
+    image_of: Callable[[int], np.ndarray],
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Draws some images with what was predicted, those that were wrong first and in red.
+
+    Args:
+        image_of: returns example i as uint8 [height, width, 3].
+        labels: int [n].
+        predictions: int [n].
+        class_names: what each label stands for.
+        path: of the PNG to write.
+    """
+    wrong_first = np.argsort(labels == predictions, kind="stable")[:_MOST_IMAGES]
+    rows = -(-len(wrong_first) // _COLUMNS)
+    figure = Figure(figsize=(1.25 * _COLUMNS, 1.45 * rows + 0.5), layout="constrained")
+    wrong = int(np.sum(labels != predictions))
+    figure.suptitle(
+        f"{len(labels) - wrong:,} of {len(labels):,} test images right; in red, what was not"
+    )
+    for axes in figure.subplots(rows, _COLUMNS, squeeze=False).flat:
+        axes.axis("off")
+    for axes, index in zip(figure.axes, wrong_first, strict=False):
+        predicted, real = class_names[predictions[index]], class_names[labels[index]]
+        right = predicted == real
+        axes.imshow(image_of(int(index)))
+        axes.set_title(
+            predicted if right else f"{predicted}, is {real}",
+            color="black" if right else _RED,
+            fontsize=10,
+        )
+    figure.savefig(path, dpi=120)

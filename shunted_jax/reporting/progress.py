@@ -1,0 +1,76 @@
+"""How far a run is: a bar on a terminal, plain lines where there is none."""
+
+import datetime
+import logging
+import sys
+import time
+
+import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Shows steps, loss, images a second and the time left. Use it as a context manager.
+
+    What is done between `update` and `resume_clock`, such as an evaluation, is left out of the
+    pace.
+    """
+
+    def __init__(self, first_step: int, last_step: int, batch_size: int):
+        """Starts the clock.
+
+        Args:
+            first_step: how many steps are done already.
+            last_step: how many there are in all.
+            batch_size: images in a step, over all hosts.
+        """
+        self._last_step = last_step
+        self._batch_size = batch_size
+        self._shown_step = first_step
+        self._window_start = time.perf_counter()
+        on_terminal = sys.stderr.isatty()
+        self._bar = tqdm.tqdm(
+            total=last_step,
+            initial=first_step,
+            disable=not on_terminal,
+            bar_format="{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} steps{postfix}",
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def update(self, step: int, loss: float) -> dict[str, float]:
+        """Shows that `step` is done.
+
+        Returns:
+            The pace since the last call: `images_per_second` and `step_seconds`.
+        """
+        now = time.perf_counter()
+        steps = step - self._shown_step
+        step_seconds = (now - self._window_start) / steps
+        images_per_second = self._batch_size / step_seconds
+        left = datetime.timedelta(seconds=round((self._last_step - step) * step_seconds))
+        text = f"loss {loss:.3f}, {images_per_second:,.0f} images/s, {left} left"
+        if self._bar.disable:
+            logger.info("step %d of %d: %s", step, self._last_step, text)
+        else:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(steps)
+        self._shown_step, self._window_start = step, now
+        return {"images_per_second": images_per_second, "step_seconds": step_seconds}
+
+    def say(self, text: str) -> None:
+        """Logs a line without breaking the bar."""
+        if self._bar.disable:
+            logger.info(text)
+        else:
+            self._bar.write(text, file=sys.stderr)
+
+    def resume_clock(self) -> None:
+        """Leaves what was done since the last `update` out of the pace; call it after a pause."""
+        self._window_start = time.perf_counter()

@@ -1,0 +1,111 @@
+"""What a run compiles: initialisation, the training step and the evaluation step on a mesh."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from shunted_jax.config import Config
+from shunted_jax.models import ShuntedTransformer
+from shunted_jax.training.sharding import batch_sharding, replicated, state_shardings
+from shunted_jax.training.state import TrainState, init_state
+from shunted_jax.training.steps import make_eval_step, make_train_step
+
+# Initialisation runs once and is slow to compile, each tensor having a random generator of its own;
+# unoptimised, it compiles in half the time.
+_COMPILE_QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The jitted functions of a run.
+
+    Attributes:
+        abstract_state: `jax.ShapeDtypeStruct` leaves with the shardings that every state has.
+        init: key -> state, its arrays made straight in their shards.
+        train_step: (state, batch, key) -> (state, metrics); the state given is used up.
+        eval_step: (state, batch) -> (metrics, rows), the same on every host.
+    """
+
+    abstract_state: TrainState
+    init: Callable[[jax.Array], TrainState]
+    train_step: Callable[..., Any]
+    eval_step: Callable[..., Any]
+
+
+def make_programs(
+    model: ShuntedTransformer, tx: optax.GradientTransformation, config: Config, mesh: Mesh
+) -> Programs:
+    """Returns the functions of a run, with shardings in and out.
+
+    Args:
+        model: the network.
+        tx: the optimizer.
+        config: of the run.
+        mesh: as `sharding.make_mesh` returns it.
+    """
+
+    def init(key: jax.Array) -> TrainState:
+        return init_state(model, tx, key)
+
+    shapes = jax.eval_shape(init, jax.random.key(config.seed))
+    states = state_shardings(shapes, mesh)
+    batches, everywhere = batch_sharding(mesh), replicated(mesh)
+    return Programs(
+        abstract_state=jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            states,
+        ),
+        init=jax.jit(init, out_shardings=states, compiler_options=_COMPILE_QUICKLY),
+        train_step=jax.jit(
+            make_train_step(model, tx, config),
+            in_shardings=(states, batches, everywhere),
+            out_shardings=(states, everywhere),
+            donate_argnums=0,
+        ),
+        eval_step=jax.jit(
+            make_eval_step(model, config),
+            in_shardings=(states, batches),
+            out_shardings=everywhere,
+        ),
+    )
+
+
+def compile_steps(programs: Programs, config: Config, mesh: Mesh) -> Programs:
+    """Returns `programs` with both steps compiled, so that no step waits for the compiler later."""
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=replicated(mesh))
+    return dataclasses.replace(
+        programs,
+        train_step=programs.train_step.lower(
+            programs.abstract_state, _abstract_batch(config, config.batch_size, mesh), key
+        ).compile(),
+        eval_step=programs.eval_step.lower(
+            programs.abstract_state,
+            _abstract_batch(config, config.eval_batch_size, mesh) | _abstract_mask(config, mesh),
+        ).compile(),
+    )
+
+
+def _abstract_batch(config: Config, batch_size: int, mesh: Mesh) -> dict[str, Any]:
+    side, channels = config.data.image_size, len(config.data.mean)
+    sharding = batch_sharding(mesh)
+    return {
+        "image": jax.ShapeDtypeStruct(
+            (batch_size, side, side, channels), np.uint8, sharding=sharding
+        ),
+        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=sharding),
+    }
+
+
+def _abstract_mask(config: Config, mesh: Mesh) -> dict[str, Any]:
+    shape = (config.eval_batch_size,)
+    return {"mask": jax.ShapeDtypeStruct(shape, jnp.bool_, sharding=batch_sharding(mesh))}

@@ -1,0 +1,139 @@
+"""What stays the same throughout a run: data, model, mesh, schedule, programs."""
+
+import dataclasses
+import importlib.metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from shunted_jax.config import Config, to_dict
+from shunted_jax.data.sources import Source, open_source
+from shunted_jax.data.transforms import EvalTransform, TrainTransform
+from shunted_jax.errors import UserError
+from shunted_jax.models import ShuntedTransformer, create_model
+from shunted_jax.models.fields import to_json
+from shunted_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from shunted_jax.training.programs import Programs, make_programs
+from shunted_jax.training.sharding import make_mesh
+
+# What a checkpoint's `meta` item looks like; raised when a reader must know the difference.
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run, ready to start. Attributes are as their names in `config` and their types say.
+
+    Attributes:
+        steps_per_epoch: a batch may hold the end of one epoch and the start of the next, so this
+            need not be whole.
+        total_steps: where the run and its schedule end.
+        eval_every_steps: how often to evaluate and save.
+    """
+
+    config: Config
+    train_source: Source
+    eval_source: Source
+    train_transform: TrainTransform
+    eval_transform: EvalTransform
+    model: ShuntedTransformer
+    mesh: Mesh
+    schedule: optax.Schedule
+    programs: Programs
+    steps_per_epoch: float
+    total_steps: int
+    eval_every_steps: int
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers training changes."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.programs.abstract_state.params))
+
+    def metadata(self) -> dict[str, Any]:
+        """Returns JSON values that say how to rebuild the model and the run."""
+        packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")
+        return {
+            "format_version": FORMAT_VERSION,
+            "model": to_json(self.model),
+            "config": to_dict(self.config),
+            "class_names": list(self.train_source.class_names),
+            "versions": {name: importlib.metadata.version(name) for name in packages},
+        }
+
+    def describe(self) -> str:
+        """Returns what a person wants to know before the first step, a line each."""
+        config, hosts, devices = self.config, jax.process_count(), self.mesh.size
+        kind = self.mesh.devices.flat[0].device_kind
+        mesh = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
+        side, batch = config.data.image_size, config.batch_size
+        lines = {
+            "model": f"{config.model.name}, {self.num_parameters:,} parameters, "
+            f"{self.model.num_classes} classes, {side} x {side} pixels",
+            "data": f"{config.data.dataset}, {len(self.train_source):,} images to train on, "
+            f"{len(self.eval_source):,} to test",
+            "devices": f"{devices} ({kind}), mesh {mesh}",
+            "batch": f"{batch} global, {batch // hosts} a host, {batch // devices} a device",
+            "steps": f"{self.total_steps:,} ({config.epochs:g} epochs)",
+        }
+        return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())
+
+
+def make_run(config: Config) -> Run:
+    """Builds what `config` describes; nothing is trained, compiled or written yet.
+
+    Args:
+        config: as `config.resolve` returns it.
+
+    Raises:
+        UserError: the data set is not there, its splits differ in their classes, or the mesh or the
+            batch sizes do not fit the devices.
+    """
+    train_source = open_source(config.data.dataset, config.data.train_split, config.data.data_dir)
+    eval_source = open_source(config.data.dataset, config.data.eval_split, config.data.data_dir)
+    mesh = make_mesh(config.mesh)
+    _check_batch_sizes(config, mesh)
+    steps_per_epoch = len(train_source) / config.batch_size
+    total_steps = max(1, round(config.epochs * steps_per_epoch))
+    schedule = learning_rate_schedule(
+        config.optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+    )
+    model = _make_model(config, num_classes=len(train_source.class_names))
+    return Run(
+        config=config,
+        train_source=train_source,
+        eval_source=eval_source,
+        train_transform=TrainTransform(
+            config.data.image_size, config.data.crop_padding, config.data.flip_probability
+        ),
+        eval_transform=EvalTransform(config.data.image_size),
+        model=model,
+        mesh=mesh,
+        schedule=schedule,
+        programs=make_programs(model, make_optimizer(config.optimizer, schedule), config, mesh),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        eval_every_steps=max(1, round(config.eval_every_epochs * steps_per_epoch)),
+    )
+
+
+def _make_model(config: Config, num_classes: int) -> ShuntedTransformer:
+    fields = {name: value for name, value in vars(config.model).items() if not name.startswith("_")}
+    name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
+    return create_model(
+        name, num_classes=num_classes, in_channels=len(config.data.mean), dtype=dtype, **fields
+    )
+
+
+def _check_batch_sizes(config: Config, mesh: Mesh) -> None:
+    for name, size in (
+        ("batch_size", config.batch_size),
+        ("eval_batch_size", config.eval_batch_size),
+    ):
+        if size % mesh.size:
+            raise UserError(
+                f"config.{name}={size} cannot be shared evenly by {mesh.size} devices: take a "
+                f"multiple of {mesh.size}"
+            )

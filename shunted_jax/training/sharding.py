@@ -1,0 +1,79 @@
+"""Where arrays live: a mesh of devices, and one rule for parameters and optimizer state.
+
+The batch is split over all devices. Parameters and optimizer state are split over the axis `fsdp`
+and copied along the axis `data`; with fsdp=1, the default, each device holds all of them.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from shunted_jax.config import MeshConfig
+from shunted_jax.errors import UserError
+
+BATCH_SPEC = P(("data", "fsdp"))
+
+# Splitting a tensor smaller than this costs more in communication than it saves in memory.
+_MIN_SIZE_TO_SPLIT = 2**14
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """Returns the mesh of all devices with axes `data` and `fsdp`.
+
+    Raises:
+        UserError: the sizes asked for do not use up the devices that there are.
+    """
+    count = jax.device_count()
+    sizes = [config.data, config.fsdp]
+    if -1 in sizes:
+        known = max(sizes)
+        sizes[sizes.index(-1)] = count // known
+    if np.prod(sizes) != count:
+        raise UserError(
+            f"config.mesh.data={config.data} and config.mesh.fsdp={config.fsdp} do not use up the "
+            f"{count} devices there are: their product must be {count} (-1 takes the rest)"
+        )
+    # Explicit axes, the default, make Linen's dropout and convolutions ask for every output's
+    # sharding.
+    return jax.make_mesh(sizes, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def state_shardings(abstract_state: Any, mesh: Mesh) -> Any:
+    """Returns a `NamedSharding` for each leaf: its largest axis that `fsdp` divides is split.
+
+    Args:
+        abstract_state: a tree of arrays or `jax.ShapeDtypeStruct`; optimizer moments have their
+            parameters' shapes and so get their shardings.
+        mesh: as `make_mesh` returns it.
+    """
+    fsdp = mesh.shape["fsdp"]
+
+    def sharding(leaf) -> NamedSharding:
+        spec = [None] * leaf.ndim
+        divisible = [axis for axis in range(leaf.ndim) if leaf.shape[axis] % fsdp == 0]
+        if fsdp > 1 and leaf.size >= _MIN_SIZE_TO_SPLIT and divisible:
+            spec[max(divisible, key=lambda axis: leaf.shape[axis])] = "fsdp"
+        return NamedSharding(mesh, P(*spec))
+
+    return jax.tree.map(sharding, abstract_state)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns how a batch lies: its first axis split over all devices."""
+    return NamedSharding(mesh, BATCH_SPEC)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Makes global arrays of each host's own rows."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+    }

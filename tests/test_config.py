@@ -1,0 +1,94 @@
+"""What can be set, and what is refused with the name that was meant."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from shunted_jax.config import Config, DataConfig, differences, resolve, to_dict
+
+REPOSITORY = Path(__file__).parent.parent
+FILES = sorted((REPOSITORY / "configs").glob("*.py"))
+
+
+def make(**changes):
+    return Config(data=DataConfig(dataset="digits"), **changes)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_in_configs_resolves(path):
+    module = runpy.run_path(str(path))
+    resolve(module["get_config"]())
+    assert f"--config=configs/{path.name}" in module["__doc__"]
+
+
+def test_unknown_names_are_refused_wherever_they_are_set():
+    config = make()
+    with pytest.raises(AttributeError, match="no field 'batchsize'; did you mean 'batch_size'"):
+        config.batchsize = 3
+    with pytest.raises(
+        AttributeError, match="OptimizerConfig has no field 'lr'; the names are beta1"
+    ):
+        config.optimizer.lr = 3
+
+
+def test_resolved_configuration_is_frozen():
+    config = resolve(make())
+    with pytest.raises(AttributeError, match="resolved: 'seed'"):
+        config.seed = 1
+    with pytest.raises(AttributeError, match="resolved: 'beta1'"):
+        config.optimizer.beta1 = 0.8
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        (None, "batch_size", "32", "config.batch_size is '32', and must be of type int"),
+        (None, "batch_size", 0, "config.batch_size is 0, and must be at least 1"),
+        (None, "epochs", True, "config.epochs is True, and must be of type float"),
+        (None, "epochs", 0.0, "config.epochs is 0.0, and must be above 0"),
+        (None, "epochs", 5.0, "warmup_epochs is 5.0, which leaves nothing of the 5.0 epochs"),
+        (None, "label_smoothing", 1.0, r"config.label_smoothing is 1.0.*\[0, 1\)"),
+        (None, "data", 3, "config.data is 3, and must be of type DataConfig"),
+        (
+            "model",
+            "name",
+            "shunted_tt",
+            "'shunted_tt'; the models are shunted_b, shunted_s, shunted_t",
+        ),
+        ("model", "dtype", "float16", "'float16', and must be 'float32' or 'bfloat16'"),
+        ("model", "depthwise_form", "fast", "'fast'.*'conv', 'shift'"),
+        ("model", "drop_path_rate", 1.5, "drop_path_rate is 1.5"),
+        ("data", "dataset", "", "config.data.dataset is empty"),
+        ("data", "image_size", 31, "image_size is 31, and shunted_t wants at least 32"),
+        ("data", "mean", [0.0] * 3, "config.data.mean is .* must be of type tuple"),
+        ("data", "std", (0.2, 0.0, 0.2), "std above 0"),
+        ("data", "flip_probability", 2.0, "flip_probability is 2.0"),
+        ("optimizer", "clip_norm", 0.0, "config.optimizer.clip_norm is 0.0, and must be above 0"),
+        ("mesh", "fsdp", 0, "config.mesh.fsdp 0"),
+        ("mesh", "fsdp", -1, "-1 for the rest in one of them at most"),
+    ],
+)
+def test_values_that_cannot_be_run_are_refused(section, field, value, message):
+    config = make()
+    setattr(getattr(config, section) if section else config, field, value)
+    with pytest.raises(ValueError, match=message):
+        resolve(config)
+
+
+def test_all_problems_are_listed_together():
+    config = make(batch_size=0, seed=-1)
+    with pytest.raises(ValueError, match=r"(?s)seed is -1.*batch_size is 0"):
+        resolve(config)
+
+
+def test_differences_name_fields_and_both_values():
+    old = json.loads(json.dumps(to_dict(make())))
+    assert differences(old, to_dict(make())) == []
+    changed = make(seed=3)
+    changed.data.mean = (0.0, 0.0, 0.0)
+    assert differences(old, to_dict(changed)) == [
+        "config.data.mean: [0.485, 0.456, 0.406] before, [0.0, 0.0, 0.0] now",
+        "config.seed: 0 before, 3 now",
+    ]

@@ -1,0 +1,60 @@
+"""`train.py` as a person runs it: what is mistyped ends in a sentence and status 2."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shunted_jax.command_line import unknown_field
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def run_train(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        cwd=cwd,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.optimizer.beta_1=0.8", "--config.optimizer.beta_1: .* did you mean 'beta1'"),
+        ("--config.epochs.more=3", "config.epochs has no fields of its own"),
+        ("-config.modle.name", "did you mean 'model'"),
+        ("--config.zzz=1", "the names are batch_size, data, "),
+    ],
+)
+def test_unknown_field_is_explained(argument, message):
+    assert re.search(message, unknown_field(["train.py", "--config.epochs=3", argument]))
+
+
+def test_known_fields_are_not_explained():
+    assert unknown_field(["train.py", "--config=x.py", "--config.model.name=y", "-w", "z"]) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.epoch=3"], "--config.epoch: there is no such field; did you mean 'epochs'?"),
+        (["--config.batch_size=many"], "--config.batch_size=many"),
+        (["--config=nowhere.py"], "--config=nowhere.py: there is no such file"),
+        (["--config.data.data_dir=nowhere"], "no data set 'digits' is prepared"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(arguments, message, tmp_path):
+    result = run_train(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert result.stderr.startswith("train.py: ")
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,162 @@
+"""A whole run on real files: what it writes, how it goes on, what it refuses."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from shunted_jax.checkpoints import RunCheckpoints
+from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, resolve
+from shunted_jax.reporting.metrics_files import read_metrics
+from shunted_jax.reporting.report import closing_report, write_pictures
+from shunted_jax.training.loop import train_and_evaluate
+from shunted_jax.training.run import make_run
+
+
+@pytest.fixture
+def make_config(digits_dir, tiny_variant):
+    """Returns a function that makes the configuration of a run of 9 steps, changed at will."""
+
+    def make(**changes):
+        return resolve(
+            Config(
+                model=ModelConfig(name=tiny_variant, drop_path_rate=0.1),
+                data=DataConfig(
+                    dataset="digits",
+                    data_dir=digits_dir,
+                    train_split="train[:96]",
+                    eval_split="test[:37]",
+                    image_size=32,
+                    crop_padding=2,
+                    num_threads=1,
+                ),
+                optimizer=OptimizerConfig(learning_rate=3e-3, warmup_epochs=0.5),
+                **{
+                    "batch_size": 32,
+                    "eval_batch_size": 16,
+                    "epochs": 3.0,
+                    "log_every_steps": 2,
+                    **changes,
+                },
+            )
+        )
+
+    return make
+
+
+def restored(run, workdir):
+    with RunCheckpoints(workdir / "checkpoints", keep=2) as checkpoints:
+        step = checkpoints.latest_step
+        return step, jax.device_get(checkpoints.restore(step, run.programs.abstract_state))
+
+
+def test_run_leaves_what_it_promises(make_config, tmp_path):
+    run = make_run(make_config())
+    workdir = tmp_path / "run"
+    evaluation = train_and_evaluate(run, workdir)
+
+    records = read_metrics(workdir / "metrics.jsonl")
+    assert [record["step"] for record in records if "train/loss" in record] == [2, 3, 4, 6, 8, 9]
+    assert [record["step"] for record in records if "eval/top1" in record] == [3, 6, 9]
+    training, last = records[0], records[-1]
+    assert {"train/top1", "train/grad_norm", "train/learning_rate", "images_per_second"} <= set(
+        training
+    )
+    assert last.keys() == {"step", "eval/loss", "eval/top1", "eval/top5"}
+    assert all(np.isfinite(list(record.values())).all() for record in records)
+
+    right = np.sum(evaluation.labels == evaluation.predictions)
+    assert len(evaluation.labels) == 37
+    assert last["eval/top1"] == pytest.approx(right / 37)
+    assert evaluation.top1_text() == f"{100 * right / 37:.2f} % ({right} of 37)"
+    assert 0 <= last["eval/top1"] <= last["eval/top5"] <= 1
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+
+    step, state = restored(run, workdir)
+    assert step == state.step == 9
+    with RunCheckpoints(workdir / "checkpoints", keep=2) as checkpoints:
+        meta = checkpoints.restore_meta(step)
+    assert meta["model"]["embed_dims"] == [8, 16]
+    assert meta["class_names"] == list("0123456789")
+    assert json.dumps(meta)
+
+    write_pictures(run, evaluation, workdir)
+    for picture in ("curves.png", "predictions.png"):
+        assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
+    report = closing_report(run, evaluation, workdir, ["train.py"])
+    for said in (f"({right} of 37)", "checkpoints/9", "metrics.jsonl", "predictions.png"):
+        assert said in report
+
+
+def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch):
+    run = make_run(make_config())
+    train_and_evaluate(run, tmp_path / "whole")
+
+    class InterruptionError(Exception):
+        pass
+
+    save = RunCheckpoints.save
+
+    def save_then_break_off(self, step, *arguments):
+        save(self, step, *arguments)
+        if step == 6:
+            raise InterruptionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunCheckpoints, "save", save_then_break_off)
+        with pytest.raises(InterruptionError):
+            train_and_evaluate(run, tmp_path / "parts")
+    assert restored(run, tmp_path / "parts")[0] == 6
+    train_and_evaluate(run, tmp_path / "parts")
+
+    whole, parts = restored(run, tmp_path / "whole"), restored(run, tmp_path / "parts")
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+    def learned(workdir):
+        timings = ("images_per_second", "step_seconds")
+        records = read_metrics(workdir / "metrics.jsonl")
+        return [{k: v for k, v in record.items() if k not in timings} for record in records]
+
+    assert learned(tmp_path / "whole") == learned(tmp_path / "parts")
+    # Started once more, the finished run is only evaluated.
+    again = train_and_evaluate(run, tmp_path / "parts")
+    assert learned(tmp_path / "whole") == learned(tmp_path / "parts")
+    assert again.values()["eval/top1"] == learned(tmp_path / "parts")[-1]["eval/top1"]
+
+
+def test_other_configuration_in_the_same_folder_is_refused(make_config, tmp_path):
+    train_and_evaluate(make_run(make_config()), tmp_path)
+    before = sorted((tmp_path / "checkpoints").iterdir())
+    with pytest.raises(ValueError, match=r"another --workdir.*\n  config.seed: 0 before, 5 now"):
+        train_and_evaluate(make_run(make_config(seed=5)), tmp_path)
+    assert sorted((tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_loss_that_is_not_finite_stops_the_run_unsaved(make_config, tmp_path, monkeypatch):
+    run = make_run(make_config())
+    step = run.programs.train_step
+
+    class Poisoned:
+        """Compiles like the real step and poisons the parameters at step 5."""
+
+        def lower(self, *arguments):
+            return self
+
+        def compile(self):
+            return self
+
+        def __call__(self, state, batch, key):
+            if int(state.step) == 4:
+                state = state.replace(params=jax.tree.map(lambda leaf: leaf * np.nan, state.params))
+            return step(state, batch, key)
+
+    object.__setattr__(run.programs, "train_step", Poisoned())
+    with pytest.raises(FloatingPointError, match=r"nan at step 5.*learning_rate"):
+        train_and_evaluate(run, tmp_path)
+    assert restored(run, tmp_path)[0] == 3
+
+
+def test_batches_that_devices_cannot_share_are_refused(make_config):
+    with pytest.raises(ValueError, match=r"config.batch_size=12 .* by 8 devices"):
+        make_run(make_config(batch_size=12))

@@ -1,0 +1,47 @@
+"""Trains a Shunted Transformer.
+
+    python train.py --config=configs/digits.py
+    python train.py --config=configs/digits.py --config.epochs=2 --workdir=runs/short
+
+Every field of the configuration can be set on the command line. Started again with the same
+--workdir, a run goes on from its latest checkpoint.
+"""
+
+import datetime
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from shunted_jax import command_line
+from shunted_jax.reporting.report import closing_report, write_pictures
+from shunted_jax.training.loop import train_and_evaluate
+from shunted_jax.training.run import make_run
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "digits.py"
+
+config_flags.DEFINE_config_file("config", None, "What to train, on what, how: a file in configs/.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run's folder; a new one below runs/ if not given.", short_name="w"
+)
+
+
+def main(argv: list[str]) -> None:
+    """Builds the run, trains it, reports."""
+    del argv
+    command_line.log_to_stderr()
+    config, name = command_line.config_from_flag("config")
+    started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    workdir = Path(WORKDIR.value or f"runs/{name}/{started}")
+
+    run = make_run(config)
+    print(f"{name}: into {workdir}\n{run.describe()}")
+    evaluation = train_and_evaluate(run, workdir)
+    write_pictures(run, evaluation, workdir)
+    command = [argument for argument in sys.argv if not argument.startswith(("--workdir", "-w"))]
+    print(closing_report(run, evaluation, workdir, command=command))
+
+
+if __name__ == "__main__":
+    command_line.run(main, default_config=DEFAULT_CONFIG)
