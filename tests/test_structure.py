@@ -14,7 +14,7 @@ FORBIDDEN = {
     "data": ("shunted_jax.models", "shunted_jax.training", "jax", "flax"),
 }
 # What only these files may import.
-RESERVED = {"orbax": {"checkpoints.py"}, "torch": {"convert.py"}, "tensorflow": set()}
+RESERVED = {"orbax": {"checkpoints.py"}, "torch": {"convert/torch_files.py"}, "tensorflow": set()}
 
 
 def imports(path):

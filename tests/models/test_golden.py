@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
-from shunted_jax.convert import key_map, load_state_dict
+from shunted_jax.convert.key_map import key_map
+from shunted_jax.convert.state_dict import load_state_dict
 from shunted_jax.models import create_model
 from shunted_jax.training.optimizer import make_optimizer
 from shunted_jax.training.state import TrainState

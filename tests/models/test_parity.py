@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shunted_jax.convert import load_state_dict, to_state_dict
+from shunted_jax.convert import to_torch
+from shunted_jax.convert.state_dict import load_state_dict
 from shunted_jax.models import ShuntedTransformer
 from tests.golden.cases import EVAL_CASES, case_inputs, load
 from tests.golden.fill import fill
@@ -67,7 +68,7 @@ def test_random_networks_agree_with_reference(fields, data):
 
     for ours, theirs in zip(outputs(variables, images), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
-    there_and_back = to_state_dict(model, variables)
+    there_and_back = to_torch(model, variables)
     for name, tensor in weights.items():
         if not name.endswith("num_batches_tracked"):
             np.testing.assert_array_equal(there_and_back[name], tensor)

@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 import shunted_jax
-from shunted_jax.convert import key_map
+from shunted_jax.convert.key_map import key_map
 from shunted_jax.models import fields
 from shunted_jax.models.cost import count_macs, count_parameters
 from shunted_jax.models.layers import DropPath

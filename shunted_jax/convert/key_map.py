@@ -1,21 +1,16 @@
-"""PyTorch state dicts and Flax variables: one table of names, read both ways, strict both ways.
+"""The table of names: each tensor of the PyTorch state dict and where it lies in Flax.
 
 The table is not written out: `key_map` derives it from a model's fields, so that it holds for any
-widths, depths and ratios. Nothing here needs PyTorch; a state dict is a mapping of names to arrays.
+widths, depths and ratios.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from einops import rearrange
-from flax import traverse_util
 
 from shunted_jax.models.shunted import ShuntedTransformer
-
-StateDict = Mapping[str, np.ndarray]
-Variables = dict[str, Any]
 
 # How a PyTorch tensor's axes lie in Flax, as einops patterns; None leaves them.
 _LINEAR = "o i -> i o"
@@ -123,62 +118,3 @@ def _attention_entries(
             yield from _norm(f"{torch_name}.norm{suffix}", f"{group}/aggregation/norm")
         yield from _linear(f"{torch_name}.kv{suffix}", f"{group}/kv", qkv_bias)
         yield from _conv(f"{torch_name}.local_conv{suffix}", f"{group}/local_enhancement")
-
-
-def load_state_dict(model: ShuntedTransformer, state_dict: StateDict) -> Variables:
-    """Fills `model`'s variables from a PyTorch state dict of exactly its shape.
-
-    Args:
-        model: what the tensors belong to.
-        state_dict: the published names to arrays; `num_batches_tracked` entries are left out.
-
-    Returns:
-        {"params", "batch_stats"}, nested dicts of numpy arrays of the model's `param_dtype`
-        (running statistics float32).
-
-    Raises:
-        ValueError: tensors missing, left over or of a wrong shape; all of them are listed.
-    """
-    shapes = _leaf_shapes(model)
-    unused = {name for name in state_dict if not name.endswith(".num_batches_tracked")}
-    leaves, problems = {}, []
-    for entry in key_map(model):
-        if entry.torch_name not in state_dict:
-            problems.append(f"missing    {entry.torch_name}")
-            continue
-        unused.remove(entry.torch_name)
-        tensor = np.asarray(state_dict[entry.torch_name])
-        wanted = shapes[entry.path]
-        torch_shape = entry.to_torch(np.broadcast_to(np.int8(0), wanted.shape)).shape
-        if tensor.shape != torch_shape:
-            problems.append(
-                f"shape      {entry.torch_name} is {tensor.shape} in the file, "
-                f"{torch_shape} in the model"
-            )
-            continue
-        leaves[entry.path] = entry.to_flax(tensor).astype(wanted.dtype)
-    problems += [f"unexpected {name}" for name in sorted(unused)]
-    if problems:
-        raise ValueError("the state dict does not fit the model:\n  " + "\n  ".join(problems))
-    return traverse_util.unflatten_dict(leaves)
-
-
-def to_state_dict(model: ShuntedTransformer, variables: Variables) -> dict[str, np.ndarray]:
-    """Returns `variables` under the published names and axes, the inverse of `load_state_dict`.
-
-    `num_batches_tracked`, which Flax does not keep, is 0.
-    """
-    leaves = traverse_util.flatten_dict(variables)
-    state_dict = {}
-    for entry in key_map(model):
-        state_dict[entry.torch_name] = entry.to_torch(np.asarray(leaves[entry.path]))
-        if entry.torch_name.endswith("running_var"):
-            prefix = entry.torch_name.removesuffix("running_var")
-            state_dict[f"{prefix}num_batches_tracked"] = np.asarray(0, np.int64)
-    return state_dict
-
-
-def _leaf_shapes(model: ShuntedTransformer) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
-    side = model.min_image_size
-    images = jax.ShapeDtypeStruct((1, side, side, model.in_channels), np.float32)
-    return traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images))

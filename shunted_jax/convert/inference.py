@@ -1,0 +1,112 @@
+"""The network's fields, read off the names and shapes of its tensors."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from shunted_jax.errors import UserError
+from shunted_jax.models import create_model, list_models
+from shunted_jax.models.fields import STAGE_FIELDS
+
+_HEAD_DIM = 32  # channels of an attention head, in every published variant
+
+
+def infer_fields(
+    tensors: Mapping[str, np.ndarray],
+    model: str | None = None,
+    num_heads: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    """Returns fields of `ShuntedTransformer` that fit a state dict.
+
+    Args:
+        tensors: the published names to arrays.
+        model: the variant that it must be; its heads are taken where `num_heads` is not given.
+        num_heads: attention heads of each stage; the tensors do not show them.
+
+    Raises:
+        UserError: tensors that the fields are read off are missing or shaped like nothing known, or
+            the network is not the variant asked for; all problems are listed.
+    """
+    if model is not None and model not in list_models():
+        raise UserError(f"unknown model {model!r}; the models are {', '.join(list_models())}")
+    problems: list[str] = []
+
+    def dims(name: str, rank: int) -> tuple[int, ...]:
+        if name not in tensors:
+            problems.append(f"missing     {name}")
+        elif tensors[name].ndim != rank or 0 in tensors[name].shape:
+            problems.append(f"wrong shape {name}: {tensors[name].shape}, not of rank {rank}")
+        else:
+            return tensors[name].shape
+        return (1,) * rank
+
+    def count(pattern: str, first: int) -> int:
+        found = (re.match(pattern, name) for name in tensors)
+        indices = {int(match[1]) for match in found if match}
+        missing = [index for index in range(first, first + len(indices)) if index not in indices]
+        shown = pattern.replace("\\", "")
+        problems.extend(f"missing     {shown.replace('(d+)', str(i))}*" for i in missing)
+        return len(indices)
+
+    stages = count(r"block(\d+)\.", first=1)
+    depths, embed_dims, mlp_ratios, sr_ratios = [], [], [], []
+    for number in range(1, stages + 1):
+        block = f"block{number}.0"
+        depths.append(count(rf"block{number}\.(\d+)\.", first=0))
+        hidden, dim = dims(f"{block}.mlp.fc1.weight", 2)
+        embed_dims.append(dim)
+        mlp_ratios.append(hidden // dim if hidden % dim == 0 else hidden / dim)
+        reduces = any(name.startswith(f"{block}.attn.sr1.") for name in tensors)
+        sr_ratios.append(dims(f"{block}.attn.sr1.weight", 4)[-1] if reduces else 1)
+    stem_convs = [
+        int(match[1])
+        for name, tensor in tensors.items()
+        if (match := re.fullmatch(r"patch_embed1\.conv\.(\d+)\.weight", name)) and tensor.ndim == 4
+    ]
+    in_channels = dims("patch_embed1.conv.0.weight", 4)[1]
+    has_head = any(name.startswith("head.") for name in tensors)
+    num_classes = dims("head.weight", 2)[0] if has_head else 0
+    if stages == 0:
+        problems.append("missing     block1.0 and all other blocks")
+    if problems:
+        raise UserError("the network cannot be told from its tensors:\n  " + "\n  ".join(problems))
+
+    if num_heads is None:
+        heads_of = create_model(model).num_heads if model else ()
+        num_heads = heads_of or tuple(_heads(dim, at) for at, dim in enumerate(embed_dims, 1))
+    fields = {
+        "depths": tuple(depths),
+        "embed_dims": tuple(embed_dims),
+        "num_heads": tuple(num_heads),
+        "mlp_ratios": tuple(mlp_ratios),
+        "sr_ratios": tuple(sr_ratios),
+        "num_stem_convs": len(stem_convs) - 2,  # beyond the first and the last
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "qkv_bias": "block1.0.attn.q.bias" in tensors,
+    }
+    if model is not None:
+        _check_variant(fields, model)
+    return fields
+
+
+def _heads(dim: int, stage: int) -> int:
+    if dim % _HEAD_DIM:
+        raise UserError(
+            f"stage {stage} is {dim} channels wide, which heads of {_HEAD_DIM} channels do not divide, "
+            "and the tensors do not show how many heads there are: give --model, or num_heads in Python"
+        )
+    return dim // _HEAD_DIM
+
+
+def _check_variant(fields: dict[str, Any], model: str) -> None:
+    wanted = create_model(model)
+    differing = [
+        f"{name}: {fields[name]} in the file, {getattr(wanted, name)} in {model}"
+        for name in (*STAGE_FIELDS, "num_stem_convs", "qkv_bias")
+        if fields[name] != getattr(wanted, name)
+    ]
+    if differing:
+        raise UserError(f"the file does not hold a {model}:\n  " + "\n  ".join(differing))
