@@ -1,20 +1,28 @@
 """Checkpoints on disk or in a bucket: the only module that knows Orbax.
 
-A run's checkpoint of one step is one atomic commit of `params`, `batch_stats`, `train` (step and
-optimizer state) and `meta` (JSON). Parameters are items of their own so that they can be read
-without the optimizer's state, twice their size.
+A checkpoint is a folder of the items `params`, `batch_stats` and `meta` (JSON). Converted weights are
+one such folder. A run has one for each step that it saved, with the item `train` (step and optimizer
+state) besides: parameters are items of their own so that they can be read without the optimizer's
+state, twice their size. Each is committed as a whole or not at all.
 """
 
+import dataclasses
 import os
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from shunted_jax.errors import UserError
 from shunted_jax.training.state import TrainState
 
 BEST_METRIC = "eval/top1"
+
+# What a checkpoint's `meta` item looks like; raised when a reader must know the difference.
+FORMAT_VERSION = 1
 
 
 class RunCheckpoints:
@@ -116,3 +124,132 @@ class RunCheckpoints:
 
 def _train_item(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "opt_state": state.opt_state}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a checkpoint says of a network, wherever it was trained.
+
+    Attributes:
+        params: nested dicts of numpy arrays.
+        batch_stats: likewise.
+        meta: JSON values; `meta["model"]` are the network's fields.
+    """
+
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    meta: dict[str, Any]
+
+
+def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:
+    """Writes a checkpoint of numpy arrays, which loads on any number of devices.
+
+    It is written beside `path` under another name and moved when it is whole: an interruption leaves
+    nothing at `path`, or what was there before.
+
+    Args:
+        path: the folder to make.
+        weights: what to write.
+        overwrite: replace what is at `path`.
+
+    Raises:
+        UserError: `path` exists and is not to be overwritten.
+    """
+    path = epath.Path(path).absolute()
+    check_free(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            beside,
+            ocp.args.Composite(
+                params=ocp.args.StandardSave(weights.params),
+                batch_stats=ocp.args.StandardSave(weights.batch_stats),
+                meta=ocp.args.JsonSave(weights.meta),
+            ),
+        )
+    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+    if path.exists():
+        path.rename(replaced)
+    beside.rename(path)
+    if replaced.exists():
+        replaced.rmtree() if replaced.is_dir() else replaced.unlink()
+
+
+def check_free(path: str | os.PathLike, overwrite: bool) -> None:
+    """Raises UserError where something is at `path` that is not to be overwritten."""
+    if epath.Path(path).exists() and not overwrite:
+        raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
+
+
+def read_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
+    """Reads converted weights, a run's folder, or one of its steps, into numpy arrays.
+
+    Args:
+        path: a checkpoint's folder, a run's, or a run's `checkpoints`; local or in a bucket.
+        step: which of a run's checkpoints; None takes the best by `BEST_METRIC`.
+
+    Raises:
+        UserError: there is no checkpoint at `path`, or none of that step, or it cannot be read.
+    """
+    folder = _checkpoint_folder(epath.Path(path).absolute(), step)
+    handlers = ocp.CompositeCheckpointHandler(
+        params=ocp.PyTreeCheckpointHandler(),
+        batch_stats=ocp.PyTreeCheckpointHandler(),
+        meta=ocp.JsonCheckpointHandler(),
+    )
+    try:
+        with ocp.Checkpointer(handlers) as checkpointer:
+            saved = checkpointer.metadata(folder).item_metadata
+            items = checkpointer.restore(
+                folder,
+                ocp.args.Composite(
+                    params=_as_numpy(saved["params"]),
+                    batch_stats=_as_numpy(saved["batch_stats"]),
+                    meta=ocp.args.JsonRestore(),
+                ),
+            )
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
+    return Weights(items["params"], items["batch_stats"], items["meta"])
+
+
+def _as_numpy(saved: Any) -> ocp.args.PyTreeRestore:
+    # Asked for as numpy arrays, they do not need the devices that they were saved from.
+    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree)
+    return ocp.args.PyTreeRestore(restore_args=args)
+
+
+def _checkpoint_folder(path: epath.Path, step: int | None) -> epath.Path:
+    if _is_checkpoint(path):
+        if step is not None and path.name != str(step):
+            raise UserError(f"{path} is one checkpoint: there is no step {step} to choose in it")
+        return path
+    run = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    steps = []
+    if run.is_dir():
+        steps = sorted(int(f.name) for f in run.iterdir() if f.name.isdigit() and _is_checkpoint(f))
+    if not steps:
+        kind = "no checkpoint" if path.exists() else "nothing"
+        raise UserError(
+            f"there is {kind} at {path}: give the folder that convert_weights.py wrote, or a run's"
+        )
+    if step is not None and step not in steps:
+        saved = ", ".join(str(known) for known in steps)
+        raise UserError(f"{path} has no checkpoint of step {step}; it has {saved}")
+    return run / str(step if step is not None else _best_step(run, steps))
+
+
+def _is_checkpoint(path: epath.Path) -> bool:
+    return all((path / item).is_dir() for item in ("params", "batch_stats", "meta"))
+
+
+def _best_step(run: epath.Path, steps: list[int]) -> int:
+    with ocp.CheckpointManager(
+        run,
+        options=ocp.CheckpointManagerOptions(
+            read_only=True, best_fn=lambda metrics: metrics[BEST_METRIC]
+        ),
+    ) as manager:
+        best = manager.best_step()
+    return best if best in steps else steps[-1]

@@ -59,11 +59,14 @@ class Attention(nn.Module):
             self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
             self.local_conv = depthwise(dim)
             return
-        for group, stride in ((1, ratio), (2, ratio // 2)):
-            setattr(self, f"sr{group}", nn.Conv2d(dim, dim, stride, stride=stride))
-            setattr(self, f"norm{group}", nn.LayerNorm(dim))
-            setattr(self, f"kv{group}", nn.Linear(dim, dim, bias=qkv_bias))
-            setattr(self, f"local_conv{group}", depthwise(dim // 2))
+        self.sr1 = nn.Conv2d(dim, dim, ratio, stride=ratio)
+        self.norm1 = nn.LayerNorm(dim)
+        self.sr2 = nn.Conv2d(dim, dim, ratio // 2, stride=ratio // 2)
+        self.norm2 = nn.LayerNorm(dim)
+        self.kv1 = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv2 = nn.Linear(dim, dim, bias=qkv_bias)
+        self.local_conv1 = depthwise(dim // 2)
+        self.local_conv2 = depthwise(dim // 2)
 
     @staticmethod
     def attend(q, k, v, heads):

@@ -95,8 +95,9 @@ def infer_fields(
 def _heads(dim: int, stage: int) -> int:
     if dim % _HEAD_DIM:
         raise UserError(
-            f"stage {stage} is {dim} channels wide, which heads of {_HEAD_DIM} channels do not divide, "
-            "and the tensors do not show how many heads there are: give --model, or num_heads in Python"
+            f"stage {stage} is {dim} channels wide, which heads of {_HEAD_DIM} channels do not "
+            "divide, and the tensors do not show how many heads there are: give --model, or "
+            "num_heads in Python"
         )
     return dim // _HEAD_DIM
 

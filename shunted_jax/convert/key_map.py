@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 def key_map(model: ShuntedTransformer) -> list[Entry]:
-    """Returns one entry for each tensor of `model`, in the published state dict's own terms.
+    """Returns one entry for each tensor of `model`, in the published state dict's order.
 
     `num_batches_tracked`, which Flax's batch norm does not keep, has none.
     """
@@ -112,9 +112,10 @@ def _attention_entries(
     yield from _linear(f"{torch_name}.proj", f"{path}/proj")
     # PyTorch numbers the groups of heads: 1 is the coarse one, 2 the fine one.
     groups = (("1", f"{path}/coarse"), ("2", f"{path}/fine")) if shunted else (("", path),)
+    for suffix, group in groups if shunted else ():
+        yield from _conv(f"{torch_name}.sr{suffix}", f"{group}/aggregation/conv")
+        yield from _norm(f"{torch_name}.norm{suffix}", f"{group}/aggregation/norm")
     for suffix, group in groups:
-        if shunted:
-            yield from _conv(f"{torch_name}.sr{suffix}", f"{group}/aggregation/conv")
-            yield from _norm(f"{torch_name}.norm{suffix}", f"{group}/aggregation/norm")
         yield from _linear(f"{torch_name}.kv{suffix}", f"{group}/kv", qkv_bias)
+    for suffix, group in groups:
         yield from _conv(f"{torch_name}.local_conv{suffix}", f"{group}/local_enhancement")

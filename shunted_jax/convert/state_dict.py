@@ -99,9 +99,9 @@ def convert_state_dict(
         raise UserError(f"the tensors describe no network that can be: {error}") from error
     expected = {entry.torch_name for entry in key_map(network)}
     if ignore_unexpected:
-        left_out = tuple(sorted(name for name in tensors if name not in expected))
-        cleaned = dataclasses.replace(cleaned, ignored=cleaned.foreign + left_out, foreign=())
-        tensors = {name: tensor for name, tensor in tensors.items() if name in expected}
+        kept = {n: t for n, t in tensors.items() if n in expected or n.endswith(COUNTER)}
+        ignored = cleaned.foreign + tuple(sorted(tensors.keys() - kept.keys()))
+        cleaned, tensors = dataclasses.replace(cleaned, ignored=ignored, foreign=()), kept
     variables = load_state_dict(network, tensors, foreign=cleaned.foreign)
     return Conversion(network, variables, _variant(fields), cleaned, drop_head and has_head)
 
@@ -117,8 +117,8 @@ def load_state_dict(
         foreign: names to report as unexpected besides.
 
     Returns:
-        {"params", "batch_stats"}, nested dicts of numpy arrays of the model's `param_dtype` (running
-        statistics float32).
+        {"params", "batch_stats"}, nested dicts of numpy arrays of the model's `param_dtype`
+        (running statistics float32).
 
     Raises:
         UserError: tensors missing, left over or of a wrong shape; all of them are listed.

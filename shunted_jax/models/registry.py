@@ -1,6 +1,7 @@
 """The published variants, a row each, and how to build one by name."""
 
 import difflib
+from collections.abc import Iterable
 
 from shunted_jax.models.shunted import ShuntedTransformer
 
@@ -34,10 +35,15 @@ def create_model(name: str, **fields) -> ShuntedTransformer:
     """
     if name not in VARIANTS:
         raise ValueError(f"unknown model {name!r}; the models are {', '.join(list_models())}")
-    known = sorted(set(ShuntedTransformer.__dataclass_fields__) - {"parent", "name"})
-    for field in fields:
-        if field not in known:
-            near = difflib.get_close_matches(field, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
-            raise ValueError(f"unknown field {field!r} of ShuntedTransformer; {hint}")
+    check_known_fields(fields)
     return ShuntedTransformer(**{**VARIANTS[name], **fields})
+
+
+def check_known_fields(names: Iterable[str]) -> None:
+    """Raises ValueError for a name that is no field of `ShuntedTransformer`, with the nearest."""
+    known = sorted(set(ShuntedTransformer.__dataclass_fields__) - {"parent", "name"})
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
+            raise ValueError(f"unknown field {name!r} of ShuntedTransformer; {hint}")

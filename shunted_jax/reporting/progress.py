@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import os
 import sys
 import time
 
@@ -29,11 +30,10 @@ class Progress:
         self._batch_size = batch_size
         self._shown_step = first_step
         self._window_start = time.perf_counter()
-        on_terminal = sys.stderr.isatty()
         self._bar = tqdm.tqdm(
             total=last_step,
             initial=first_step,
-            disable=not on_terminal,
+            disable=not _on_terminal(),
             bar_format="{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} steps{postfix}",
             dynamic_ncols=True,
         )
@@ -74,3 +74,8 @@ class Progress:
     def resume_clock(self) -> None:
         """Leaves what was done since the last `update` out of the pace; call it after a pause."""
         self._window_start = time.perf_counter()
+
+
+def _on_terminal() -> bool:
+    # A terminal that does not know its size, as some job runners give, shows no bar.
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0

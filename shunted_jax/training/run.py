@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from shunted_jax.checkpoints import FORMAT_VERSION
 from shunted_jax.config import Config, to_dict
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
@@ -18,9 +19,6 @@ from shunted_jax.models.fields import to_json
 from shunted_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from shunted_jax.training.programs import Programs, make_programs
 from shunted_jax.training.sharding import make_mesh
-
-# What a checkpoint's `meta` item looks like; raised when a reader must know the difference.
-FORMAT_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shunted_jax.convert import to_torch
 from shunted_jax.convert.state_dict import load_state_dict
 from shunted_jax.models import ShuntedTransformer
-from tests.golden.cases import EVAL_CASES, case_inputs, load
+from tests.golden.cases import EVAL_CASES, case_inputs, load, state_dict_shapes
 from tests.golden.fill import fill
 from tests.models.strategies import model_fields
 from tests.quick import quick_jit
@@ -41,6 +41,7 @@ def test_reference_agrees_with_published_model():
         network = TorchShunted(
             depths[variant], num_stem_convs=extra, num_classes=int(golden["num_classes"])
         )
+        assert list(network.state_dict()) == list(state_dict_shapes(variant))
         network.load_state_dict({name: torch.from_numpy(t) for name, t in weights.items()})
         with torch.inference_mode():
             logits = network.eval()(to_nchw(images)).numpy()
@@ -68,6 +69,15 @@ def test_random_networks_agree_with_reference(fields, data):
 
     for ours, theirs in zip(outputs(variables, images), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+    with torch.no_grad():
+        expected_training = network.train()(to_nchw(images)).numpy()
+
+    @quick_jit
+    def training(variables, images):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+    logits, _ = training(variables, images)
+    np.testing.assert_allclose(logits, expected_training, rtol=0, atol=2e-5)
     there_and_back = to_torch(model, variables)
     for name, tensor in weights.items():
         if not name.endswith("num_batches_tracked"):

@@ -1,0 +1,55 @@
+"""Converts PyTorch checkpoints of the Shunted Transformer to Orbax, and back.
+
+    python convert_weights.py ckpt_T.pth out/
+    python convert_weights.py --to-torch out/ ckpt_T.pth
+
+From then on PyTorch is not needed: model, variables = shunted_jax.load_pretrained("out/")
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from shunted_jax.convert.command import convert_file, export_file
+from shunted_jax.errors import UserError
+from shunted_jax.models import list_models
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Returns the command line's arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="a .pth or .safetensors file; a checkpoint with --to-torch")
+    parser.add_argument("out", help="the checkpoint's folder; a .pth or .safetensors with --to-torch")
+    parser.add_argument("--to-torch", action="store_true", help="from a checkpoint to PyTorch")
+    parser.add_argument("--model", choices=list_models(), help="the variant that it must be")
+    parser.add_argument("--prefix", help="of the network's tensors, where a file holds several")
+    parser.add_argument("--drop-head", action="store_true", help="leave the classifier out")
+    parser.add_argument(
+        "--ignore-unexpected", action="store_true", help="leave out what is not the network's"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is at OUT")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    arguments = vars(parse(argv))
+    source, out = arguments.pop("source"), arguments.pop("out")
+    overwrite, to_torch = arguments.pop("overwrite"), arguments.pop("to_torch")
+    try:
+        if to_torch:
+            if any(arguments.values()):
+                raise UserError("--to-torch takes a checkpoint as it is: leave the other options out")
+            print(export_file(source, out, overwrite=overwrite))
+        else:
+            print(convert_file(source, out, overwrite=overwrite, **arguments))
+    except UserError as error:
+        print(f"convert_weights.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Small networks' weights, and files of every kind that hold them."""
+
+import numpy as np
+import pytest
+
+from tests.golden.fill import fill
+
+torch = pytest.importorskip("torch")
+
+# A network of two stages with the published 32 channels a head, so that nothing needs to be told.
+FIELDS = {
+    "depths": (2, 1),
+    "embed_dims": (64, 96),
+    "num_heads": (2, 3),
+    "mlp_ratios": (2, 1),
+    "sr_ratios": (4, 1),
+    "num_stem_convs": 1,
+    "num_classes": 5,
+}
+
+
+def small_weights(seed=0, **changes):
+    """Returns the network's tensors as numpy arrays under the published names."""
+    from tests.torch_reference import TorchShunted
+
+    shapes = {n: t.shape for n, t in TorchShunted(**{**FIELDS, **changes}).state_dict().items()}
+    return {name: fill(name, shape, seed) for name, shape in shapes.items()}
+
+
+def to_torch_tensors(weights, dtype=None):
+    """Returns tensors; floating-point ones of `dtype`, if given."""
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+    if dtype is None:
+        return tensors
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
+
+
+def save(saved, path, kind="zip"):
+    """Writes what `torch.save` or safetensors make of it."""
+    if kind == "safetensors":
+        from safetensors.torch import save_file
+
+        save_file(saved, path)
+    else:
+        torch.save(saved, path, _use_new_zipfile_serialization=kind == "zip")
+    return path

@@ -1,0 +1,59 @@
+"""Numbers on disk, over interruptions."""
+
+import json
+
+from tensorboardX.proto import event_pb2
+
+from shunted_jax.reporting.metrics_files import MetricsFiles, read_metrics
+
+
+def scalars(folder):
+    """Returns (step, name, value) of each scalar in the TensorBoard files of a folder."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            event = event_pb2.Event.FromString(data[12 : 12 + length])
+            found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
+            data = data[16 + length :]
+    return found
+
+
+def test_both_files_hold_the_same_numbers(tmp_path):
+    with MetricsFiles(tmp_path) as files:
+        files.write(1, {"train/loss": 2.5, "train/top1": 0.25})
+        files.write(2, {"train/loss": 1.5})
+        # Every line is there at once, not only when the run ends.
+        assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 1, "train/loss": 2.5, "train/top1": 0.25},
+        {"step": 2, "train/loss": 1.5},
+    ]
+    assert sorted(scalars(tmp_path / "tensorboard")) == [
+        (1, "train/loss", 2.5),
+        (1, "train/top1", 0.25),
+        (2, "train/loss", 1.5),
+    ]
+
+
+def test_what_is_run_again_is_not_there_twice(tmp_path):
+    with MetricsFiles(tmp_path) as files:
+        for step in range(1, 6):
+            files.write(step, {"train/loss": float(step)})
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[:-8])  # the last line was cut off
+    assert [record["step"] for record in read_metrics(path)] == [1, 2, 3, 4]
+    with MetricsFiles(tmp_path, start_step=3) as files:
+        files.write(4, {"train/loss": 40.0})
+    assert [(record["step"], record["train/loss"]) for record in read_metrics(path)] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 3.0),
+        (4, 40.0),
+    ]
+
+
+def test_no_file_is_no_records(tmp_path):
+    assert read_metrics(tmp_path / "metrics.jsonl") == []

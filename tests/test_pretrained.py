@@ -1,0 +1,153 @@
+"""`load_pretrained`: one line, from a conversion or a run, with the fields that one wants."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import shunted_jax
+from shunted_jax.checkpoints import BEST_METRIC, RunCheckpoints, Weights, write_weights
+from shunted_jax.config import MeshConfig
+from shunted_jax.models.fields import to_json
+from shunted_jax.training.sharding import make_mesh
+from shunted_jax.training.state import TrainState
+from tests.quick import quick_jit
+
+FIELDS = {
+    "depths": (1,),
+    "embed_dims": (8,),
+    "num_heads": (2,),
+    "mlp_ratios": (2,),
+    "sr_ratios": (2,),
+    "num_classes": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Returns a module and its variables as numpy arrays."""
+    model = shunted_jax.ShuntedTransformer(**FIELDS)
+    variables = quick_jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return model, jax.device_get(variables)
+
+
+@pytest.fixture
+def converted(network, tmp_path):
+    """Returns the folder of a checkpoint such as `convert_weights.py` writes."""
+    model, variables = network
+    write_weights(tmp_path / "out", Weights(**variables, meta={"model": to_json(model)}))
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def run_folder(network, tmp_path):
+    """Returns a run with three checkpoints, the second of them the best."""
+    model, variables = network
+    with RunCheckpoints(tmp_path / "run" / "checkpoints", keep=3) as checkpoints:
+        for step, top1 in ((10, 0.5), (20, 0.9), (30, 0.7)):
+            state = TrainState(
+                step=jnp.asarray(step),
+                opt_state={"mu": jnp.zeros(3)},
+                params=jax.tree.map(lambda leaf, by=step: jnp.asarray(leaf + by), variables["params"]),
+                batch_stats=variables["batch_stats"],
+            )
+            checkpoints.save(step, state, {BEST_METRIC: top1}, {"model": to_json(model)})
+    return tmp_path / "run"
+
+
+def test_gives_back_what_was_written(network, converted):
+    model, variables = shunted_jax.load_pretrained(converted)
+    assert model == network[0]
+    jax.tree.map(np.testing.assert_array_equal, variables, network[1])
+    assert {type(leaf) for leaf in jax.tree.leaves(variables)} == {np.ndarray}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shunted_jax.load_pretrained(str(converted), num_classes=5)
+
+
+def test_takes_a_run_at_its_best_step_or_the_one_asked_for(network, run_folder):
+    bias = network[1]["params"]["head"]["bias"]
+    for where in (run_folder, run_folder / "checkpoints"):
+        _, variables = shunted_jax.load_pretrained(where)
+        np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 20)
+    _, variables = shunted_jax.load_pretrained(run_folder, step=30)
+    np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 30)
+    _, variables = shunted_jax.load_pretrained(run_folder / "checkpoints" / "10")
+    np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 10)
+    with pytest.raises(ValueError, match="no checkpoint of step 15; it has 10, 20, 30"):
+        shunted_jax.load_pretrained(run_folder, step=15)
+
+
+def test_other_number_of_classes_gives_a_fresh_head_with_a_warning(network, converted):
+    with pytest.warns(UserWarning, match="has a head of 5 classes.*params/head is freshly"):
+        model, variables = shunted_jax.load_pretrained(converted, num_classes=7)
+    head = variables["params"]["head"]
+    assert model.num_classes == 7
+    assert head["kernel"].shape == (8, 7)
+    assert 0.01 < head["kernel"].std() < 0.03
+    assert not head["bias"].any()
+    for part in ("stem", "stages_0"):
+        jax.tree.map(
+            np.testing.assert_array_equal, variables["params"][part], network[1]["params"][part]
+        )
+    assert model.apply(variables, jnp.zeros((1, 8, 8, 3))).shape == (1, 7)
+
+
+def test_no_classes_leave_the_head_out(converted):
+    model, variables = shunted_jax.load_pretrained(converted, num_classes=0)
+    assert "head" not in variables["params"]
+    assert model.apply(variables, jnp.zeros((1, 8, 8, 3))).shape == (1, 8)
+
+
+def test_fields_can_be_set_otherwise(converted):
+    model, variables = shunted_jax.load_pretrained(
+        converted, drop_path_rate=0.3, dtype=jnp.bfloat16
+    )
+    assert model.drop_path_rate == 0.3
+    assert model.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    _, variables = shunted_jax.load_pretrained(converted, param_dtype=jnp.bfloat16)
+    assert variables["params"]["head"]["kernel"].dtype == jnp.bfloat16
+
+
+def test_fields_that_change_shapes_are_refused_with_both(converted):
+    with pytest.raises(ValueError, match=r"stem/conv_0/kernel: \(7, 7, 3, 8\).*\(7, 7, 1, 8\)"):
+        shunted_jax.load_pretrained(converted, in_channels=1)
+    with pytest.raises(ValueError, match="blocks_1/.*: nothing in the checkpoint"):
+        shunted_jax.load_pretrained(converted, depths=(2,))
+    with pytest.raises(ValueError, match="'drop_path'.*did you mean 'drop_path_rate'"):
+        shunted_jax.load_pretrained(converted, drop_path=0.1)
+
+
+def test_leaves_go_where_the_sharding_says(network, converted):
+    mesh = make_mesh(MeshConfig())
+    sharding = NamedSharding(mesh, P())
+    _, variables = shunted_jax.load_pretrained(converted, sharding=sharding)
+    assert all(leaf.sharding == sharding for leaf in jax.tree.leaves(variables))
+    jax.tree.map(np.testing.assert_array_equal, variables, network[1])
+
+
+def test_what_is_no_checkpoint_is_said(converted, tmp_path):
+    with pytest.raises(ValueError, match="there is nothing at .*nowhere"):
+        shunted_jax.load_pretrained(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="there is no checkpoint at .*params"):
+        shunted_jax.load_pretrained(converted / "params")
+    with pytest.raises(ValueError, match="no step 3 to choose"):
+        shunted_jax.load_pretrained(converted, step=3)
+    (converted / "meta" / "metadata").write_text("{")
+    with pytest.raises(ValueError, match="out cannot be read"):
+        shunted_jax.load_pretrained(converted)
+
+
+def test_nnx_users_bridge_it_in_a_line(converted):
+    from flax import nnx
+
+    model, variables = shunted_jax.load_pretrained(converted)
+    images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    bridged = nnx.bridge.ToNNX(model, rngs=nnx.Rngs(0)).lazy_init(images)
+    nnx.update(bridged, nnx.bridge.linen_vars_to_nnx_attrs(variables))
+    np.testing.assert_array_equal(bridged(images), model.apply(variables, images))
