@@ -21,7 +21,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", help="a .pth or .safetensors file; a checkpoint with --to-torch")
-    parser.add_argument("out", help="the checkpoint's folder; a .pth or .safetensors with --to-torch")
+    parser.add_argument(
+        "out", help="the checkpoint's folder; a .pth or .safetensors with --to-torch"
+    )
     parser.add_argument("--to-torch", action="store_true", help="from a checkpoint to PyTorch")
     parser.add_argument("--model", choices=list_models(), help="the variant that it must be")
     parser.add_argument("--prefix", help="of the network's tensors, where a file holds several")
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if to_torch:
             if any(arguments.values()):
-                raise UserError("--to-torch takes a checkpoint as it is: leave the other options out")
+                raise UserError(
+                    "--to-torch takes a checkpoint as it is: leave the other options out"
+                )
             print(export_file(source, out, overwrite=overwrite))
         else:
             print(convert_file(source, out, overwrite=overwrite, **arguments))

@@ -1,9 +1,9 @@
 """Checkpoints on disk or in a bucket: the only module that knows Orbax.
 
-A checkpoint is a folder of the items `params`, `batch_stats` and `meta` (JSON). Converted weights are
-one such folder. A run has one for each step that it saved, with the item `train` (step and optimizer
-state) besides: parameters are items of their own so that they can be read without the optimizer's
-state, twice their size. Each is committed as a whole or not at all.
+A checkpoint is a folder of the items `params`, `batch_stats` and `meta` (JSON). Converted weights
+are one such folder. A run has one for each step that it saved, with the item `train` (step and
+optimizer state) besides: parameters are items of their own so that they can be read without the
+optimizer's state, twice their size. Each is committed as a whole or not at all.
 """
 
 import dataclasses
@@ -144,8 +144,8 @@ class Weights:
 def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:
     """Writes a checkpoint of numpy arrays, which loads on any number of devices.
 
-    It is written beside `path` under another name and moved when it is whole: an interruption leaves
-    nothing at `path`, or what was there before.
+    It is written beside `path` under another name and moved when it is whole: an interruption
+    leaves nothing at `path`, or what was there before.
 
     Args:
         path: the folder to make.
@@ -158,16 +158,17 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
     path = epath.Path(path).absolute()
     check_free(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(weights.params),
+        batch_stats=ocp.args.StandardSave(weights.batch_stats),
+        meta=ocp.args.JsonSave(weights.meta),
+    )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        checkpointer.save(
-            beside,
-            ocp.args.Composite(
-                params=ocp.args.StandardSave(weights.params),
-                batch_stats=ocp.args.StandardSave(weights.batch_stats),
-                meta=ocp.args.JsonSave(weights.meta),
-            ),
-        )
+        if "://" in os.fspath(path):  # a bucket renames nothing: there, Orbax marks what is whole
+            checkpointer.save(path, items, force=overwrite)
+            return
+        beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
+        checkpointer.save(beside, items)
     replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
     if path.exists():
         path.rename(replaced)
@@ -182,12 +183,12 @@ def check_free(path: str | os.PathLike, overwrite: bool) -> None:
         raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
 
 
-def read_weights(path: str | os.PathLike, step: int | None = None) -> Weights:
+def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
     """Reads converted weights, a run's folder, or one of its steps, into numpy arrays.
 
     Args:
         path: a checkpoint's folder, a run's, or a run's `checkpoints`; local or in a bucket.
-        step: which of a run's checkpoints; None takes the best by `BEST_METRIC`.
+        step: which of a run's checkpoints: a number, "latest", or "best" by `BEST_METRIC`.
 
     Raises:
         UserError: there is no checkpoint at `path`, or none of that step, or it cannot be read.
@@ -220,9 +221,9 @@ def _as_numpy(saved: Any) -> ocp.args.PyTreeRestore:
     return ocp.args.PyTreeRestore(restore_args=args)
 
 
-def _checkpoint_folder(path: epath.Path, step: int | None) -> epath.Path:
+def _checkpoint_folder(path: epath.Path, step: int | str) -> epath.Path:
     if _is_checkpoint(path):
-        if step is not None and path.name != str(step):
+        if isinstance(step, int) and path.name != str(step):
             raise UserError(f"{path} is one checkpoint: there is no step {step} to choose in it")
         return path
     run = path / "checkpoints" if (path / "checkpoints").is_dir() else path
@@ -234,10 +235,12 @@ def _checkpoint_folder(path: epath.Path, step: int | None) -> epath.Path:
         raise UserError(
             f"there is {kind} at {path}: give the folder that convert_weights.py wrote, or a run's"
         )
-    if step is not None and step not in steps:
+    if step == "best":
+        return run / str(_best_step(run, steps))
+    if step != "latest" and step not in steps:
         saved = ", ".join(str(known) for known in steps)
         raise UserError(f"{path} has no checkpoint of step {step}; it has {saved}")
-    return run / str(step if step is not None else _best_step(run, steps))
+    return run / str(steps[-1] if step == "latest" else step)
 
 
 def _is_checkpoint(path: epath.Path) -> bool:

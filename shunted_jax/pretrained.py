@@ -23,7 +23,7 @@ def load_pretrained(
     *,
     num_classes: int | None = None,
     dtype: Any = None,
-    step: int | None = None,
+    step: int | str = "best",
     sharding: jax.sharding.Sharding | None = None,
     **fields: Any,
 ) -> tuple[ShuntedTransformer, dict[str, Any]]:
@@ -34,18 +34,20 @@ def load_pretrained(
 
     Args:
         path: what `convert_weights.py` wrote, or a training run's folder; local or in a bucket.
-        num_classes: None keeps the head as it is; another number than the checkpoint's gives a freshly
-            initialised head, with a warning; 0 leaves the head out.
+        num_classes: None keeps the head as it is; another number than the checkpoint's gives a
+            freshly initialised head, with a warning; 0 leaves the head out.
         dtype: of the computation; None takes the checkpoint's.
-        step: which of a run's checkpoints; None takes the one with the best top-1.
-        sharding: where every leaf goes, on a mesh for example; None leaves numpy arrays on the host.
+        step: which of a run's checkpoints: its number, "latest", or "best" by top-1.
+        sharding: where every leaf goes, on a mesh for example; None leaves numpy arrays on the
+            host.
         **fields: fields of `ShuntedTransformer` to set otherwise, such as `drop_path_rate=0.1`.
 
     Returns:
         The module and {"params", "batch_stats"}; float32 unless `param_dtype` says otherwise.
 
     Raises:
-        UserError: (a ValueError) there is no checkpoint, or a field asks for other shapes than it has.
+        UserError: (a ValueError) there is no checkpoint, or a field asks for other shapes than it
+            has.
     """
     check_known_fields(fields)
     weights = read_weights(path, step)
@@ -74,8 +76,8 @@ def _with_other_head(leaves, model: ShuntedTransformer, before: int, path) -> di
         return kept
     was = f"has a head of {before:,} classes" if before else "has no head"
     warnings.warn(
-        f"{path} {was}, and num_classes is {model.num_classes:,}: params/head is freshly initialised "
-        "and has to be trained",
+        f"{path} {was}, and num_classes is {model.num_classes:,}: params/head is freshly "
+        "initialised and has to be trained",
         stacklevel=3,
     )
     shape = (model.embed_dims[-1], model.num_classes)

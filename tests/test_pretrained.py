@@ -52,7 +52,9 @@ def run_folder(network, tmp_path):
             state = TrainState(
                 step=jnp.asarray(step),
                 opt_state={"mu": jnp.zeros(3)},
-                params=jax.tree.map(lambda leaf, by=step: jnp.asarray(leaf + by), variables["params"]),
+                params=jax.tree.map(
+                    lambda leaf, by=step: jnp.asarray(leaf + by), variables["params"]
+                ),
                 batch_stats=variables["batch_stats"],
             )
             checkpoints.save(step, state, {BEST_METRIC: top1}, {"model": to_json(model)})
@@ -74,8 +76,9 @@ def test_takes_a_run_at_its_best_step_or_the_one_asked_for(network, run_folder):
     for where in (run_folder, run_folder / "checkpoints"):
         _, variables = shunted_jax.load_pretrained(where)
         np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 20)
-    _, variables = shunted_jax.load_pretrained(run_folder, step=30)
-    np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 30)
+    for step in (30, "latest"):
+        _, variables = shunted_jax.load_pretrained(run_folder, step=step)
+        np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 30)
     _, variables = shunted_jax.load_pretrained(run_folder / "checkpoints" / "10")
     np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 10)
     with pytest.raises(ValueError, match="no checkpoint of step 15; it has 10, 20, 30"):
@@ -149,5 +152,5 @@ def test_nnx_users_bridge_it_in_a_line(converted):
     model, variables = shunted_jax.load_pretrained(converted)
     images = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     bridged = nnx.bridge.ToNNX(model, rngs=nnx.Rngs(0)).lazy_init(images)
-    nnx.update(bridged, nnx.bridge.linen_vars_to_nnx_attrs(variables))
+    nnx.update(bridged, nnx.bridge.variables.linen_vars_to_nnx_attrs(variables))
     np.testing.assert_array_equal(bridged(images), model.apply(variables, images))

@@ -78,7 +78,11 @@ def clean(loaded: Any, prefix: str | None = None) -> Cleaned:
             if name.endswith(theirs):
                 name, renamed = name.removesuffix(theirs) + ours, renamed + 1
         published[name] = tensor
-    counters = {n: int(t) for n, t in published.items() if n.endswith(COUNTER) and t.ndim == 0}
+    counters = {
+        name: int(tensor)
+        for name, tensor in published.items()
+        if name.endswith(COUNTER) and tensor.ndim == 0 and tensor.dtype.kind in "iu"
+    }
     return Cleaned(published, unwrapped, prefix, renamed, foreign, (), counters)
 
 

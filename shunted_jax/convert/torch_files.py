@@ -1,8 +1,8 @@
 """PyTorch's files, read without ever running what is in them: the only module that imports torch.
 
-A `.pth` is a pickle, a program that Python runs when it reads it. `weights_only=True` runs a small part
-of that language alone: tensors, plain containers, and here `argparse.Namespace`, which training
-checkpoints hold. `.safetensors` files hold no program and need no torch.
+A `.pth` is a pickle, a program that Python runs when it reads it. `weights_only=True` runs a small
+part of that language alone: tensors, plain containers, and here `argparse.Namespace`, which
+training checkpoints hold. `.safetensors` files hold no program and need no torch.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def _kind(path: Path) -> str:
         )
     if text.startswith(b"version https://git-lfs"):
         raise UserError(
-            f"{path} is a git-lfs pointer, not the file itself: run git lfs pull where it comes from"
+            f"{path} is a git-lfs pointer, not the file: run git lfs pull where it comes from"
         )
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
         return "safetensors"
@@ -113,8 +113,9 @@ def _clear_errors(path: Path) -> Iterator[None]:
         asked_for = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked_for:
             raise UserError(
-                f"{path} asks to load {asked_for[1]}, which weights do not need and which could run "
-                "a stranger's code: refused, and nothing was run. Save network.state_dict() alone"
+                f"{path} asks to load {asked_for[1]}, which weights do not need and which could "
+                "run a stranger's code: refused, and nothing was run. Have network.state_dict() "
+                "saved alone"
             ) from error
         raise UserError(
             f"{path} is damaged or not a checkpoint; download it again ({first_line})"
@@ -125,7 +126,9 @@ def _check_archive(path: Path) -> None:
     # torch does not compare the checksums that it wrote; a flipped bit would become a weight.
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
-            raise UserError(f"{path} is damaged: the checksum of {damaged} is wrong; download it again")
+            raise UserError(
+                f"{path} is damaged: the checksum of {damaged} is wrong; download it again"
+            )
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -152,8 +155,8 @@ def _import_torch() -> Any:
         import torch
     except ImportError:
         raise UserError(
-            "PyTorch's files need PyTorch, for the conversion alone: pip install 'torch>=2.10' (the "
-            "build for the CPU is enough)"
+            "PyTorch's files need PyTorch, for the conversion alone: pip install 'torch>=2.10' "
+            "(the build for the CPU is enough)"
         ) from None
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < _OLDEST_TORCH:

@@ -63,9 +63,8 @@ def plot_predictions(
     rows = -(-len(wrong_first) // _COLUMNS)
     figure = Figure(figsize=(1.25 * _COLUMNS, 1.45 * rows + 0.5), layout="constrained")
     wrong = int(np.sum(labels != predictions))
-    figure.suptitle(
-        f"{len(labels) - wrong:,} of {len(labels):,} test images right; in red, what was not"
-    )
+    title = f"{len(labels) - wrong:,} of {len(labels):,} test images right"
+    figure.suptitle(f"{title}; in red, what was not" if wrong else title)
     for axes in figure.subplots(rows, _COLUMNS, squeeze=False).flat:
         axes.axis("off")
     for axes, index in zip(figure.axes, wrong_first, strict=False):

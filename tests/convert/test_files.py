@@ -14,7 +14,7 @@ import convert_weights
 import shunted_jax
 from shunted_jax.checkpoints import read_weights
 from tests.convert.files import FIELDS, save, small_weights, to_torch_tensors, torch
-from tests.golden.cases import case_inputs, load
+from tests.golden.cases import case_inputs, load, state_dict
 
 REPOSITORY = Path(__file__).parent.parent.parent
 BOTH = pytest.mark.parametrize("kind", ["zip", "legacy"])
@@ -328,6 +328,22 @@ def test_command_line_as_a_person_runs_it(tmp_path):
     assert bad.stderr == "convert_weights.py: missing.pth does not exist\n"
 
 
+def test_converting_the_largest_variant_takes_less_than_a_gigabyte(tmp_path):
+    weights = state_dict("shunted_b")
+    save({"model": to_torch_tensors(weights)}, tmp_path / "ckpt_B.pth")
+    program = """
+import resource, sys, torch, convert_weights
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert convert_weights.main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "ckpt_B.pth"), str(tmp_path / "out")]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    kilobytes = int(result.stdout.splitlines()[-1])
+    assert kilobytes < 1e6, f"{kilobytes / 1e6:.2f} GB above the imports"
+
+
 def test_loads_without_torch_on_any_number_of_devices(tmp_path):
     weights = small_weights()
     save(to_torch_tensors(weights), tmp_path / "w.pth")
@@ -359,5 +375,3 @@ print(sum(float(np.abs(leaf).sum(dtype=np.float64)) for leaf in leaves))
         )
         assert result.returncode == 0, result.stderr
         assert float(result.stdout) == pytest.approx(total, rel=1e-12)
-
-
