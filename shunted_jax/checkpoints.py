@@ -39,7 +39,7 @@ class RunCheckpoints:
             keep: how many of the newest to keep; the one with the best `BEST_METRIC` is kept
                 besides.
         """
-        self.directory = epath.Path(directory).absolute()
+        self.directory = _absolute(directory)
 
         def best_metric(metrics: dict[str, float]) -> float:
             return metrics[BEST_METRIC]
@@ -155,7 +155,7 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
     Raises:
         UserError: `path` exists and is not to be overwritten.
     """
-    path = epath.Path(path).absolute()
+    path = _absolute(path)
     check_free(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     items = ocp.args.Composite(
@@ -164,7 +164,7 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
         meta=ocp.args.JsonSave(weights.meta),
     )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        if "://" in os.fspath(path):  # a bucket renames nothing: there, Orbax marks what is whole
+        if _in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
             checkpointer.save(path, items, force=overwrite)
             return
         beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
@@ -193,7 +193,7 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
     Raises:
         UserError: there is no checkpoint at `path`, or none of that step, or it cannot be read.
     """
-    folder = _checkpoint_folder(epath.Path(path).absolute(), step)
+    folder = _checkpoint_folder(_absolute(path), step)
     handlers = ocp.CompositeCheckpointHandler(
         params=ocp.PyTreeCheckpointHandler(),
         batch_stats=ocp.PyTreeCheckpointHandler(),
@@ -213,6 +213,15 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
     return Weights(items["params"], items["batch_stats"], items["meta"])
+
+
+def _in_bucket(path: str | os.PathLike) -> bool:
+    return "://" in os.fspath(path)
+
+
+def _absolute(path: str | os.PathLike) -> epath.Path:
+    # Orbax refuses relative paths; a bucket's have nothing that they could be relative to.
+    return epath.Path(path) if _in_bucket(path) else epath.Path(path).absolute()
 
 
 def _as_numpy(saved: Any) -> ocp.args.PyTreeRestore:

@@ -7,6 +7,8 @@ variance takes in the biased variance, as Flax's does; PyTorch's takes in the un
 1) larger.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from flax import linen as nn
 
 from shunted_jax.models.fields import STAGE_FIELDS, check_fields, check_images
 from shunted_jax.models.layers import ConvStem, Dense
-from shunted_jax.models.stage import Stage
+from shunted_jax.models.stage import Block, Stage
 
 
 class ShuntedTransformer(nn.Module):
@@ -87,16 +89,20 @@ class ShuntedTransformer(nn.Module):
         ends = np.cumsum(self.depths).tolist()
         self.stages = [
             Stage(
-                embed_dim=self.embed_dims[index],
-                num_heads=self.num_heads[index],
-                mlp_ratio=self.mlp_ratios[index],
-                sr_ratio=self.sr_ratios[index],
+                self.embed_dims[index],
+                block=partial(
+                    Block,
+                    num_heads=self.num_heads[index],
+                    mlp_ratio=self.mlp_ratios[index],
+                    sr_ratio=self.sr_ratios[index],
+                    qkv_bias=self.qkv_bias,
+                    drop_rate=self.drop_rate,
+                    attn_drop_rate=self.attn_drop_rate,
+                    depthwise_form=self.depthwise_form,
+                    **dtypes,
+                ),
                 drop_path_rates=tuple(rates[end - depth : end]),
                 embed_patches=index > 0,
-                qkv_bias=self.qkv_bias,
-                drop_rate=self.drop_rate,
-                attn_drop_rate=self.attn_drop_rate,
-                depthwise_form=self.depthwise_form,
                 **dtypes,
             )
             for index, (depth, end) in enumerate(zip(self.depths, ends, strict=True))

@@ -1,5 +1,7 @@
 """A stage of the network: residual blocks at one resolution (paper section 3)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -52,18 +54,19 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one resolution: a patch embedding (stages after the first), blocks, a norm."""
+    """The blocks of one resolution: a patch embedding (stages after the first), blocks, a norm.
+
+    Attributes:
+        embed_dim: channels of the stage.
+        block: makes a `Block` of this stage, given its `drop_path_rate` and `name`.
+        drop_path_rates: one for each block.
+        embed_patches: whether the input is the previous stage's map, not the stem's.
+    """
 
     embed_dim: int
-    num_heads: int
-    mlp_ratio: float
-    sr_ratio: int
+    block: Callable[..., Block]
     drop_path_rates: tuple[float, ...]
     embed_patches: bool = True
-    qkv_bias: bool = True
-    drop_rate: float = 0.0
-    attn_drop_rate: float = 0.0
-    depthwise_form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -73,17 +76,6 @@ class Stage(nn.Module):
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if self.embed_patches:
             x = OverlapPatchEmbed(self.embed_dim, name="patch_embed", **dtypes)(x)
-        for index, drop_path_rate in enumerate(self.drop_path_rates):
-            x = Block(
-                self.num_heads,
-                self.mlp_ratio,
-                self.sr_ratio,
-                qkv_bias=self.qkv_bias,
-                drop_rate=self.drop_rate,
-                attn_drop_rate=self.attn_drop_rate,
-                drop_path_rate=drop_path_rate,
-                depthwise_form=self.depthwise_form,
-                name=f"blocks_{index}",
-                **dtypes,
-            )(x, train=train)
+        for index, rate in enumerate(self.drop_path_rates):
+            x = self.block(drop_path_rate=rate, name=f"blocks_{index}")(x, train=train)
         return LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm", **dtypes)(x)
