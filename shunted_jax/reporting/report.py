@@ -56,9 +56,8 @@ def closing_report(run: Run, evaluation: Evaluation, workdir: Path, command: Seq
     python = _relative(Path(sys.executable))
     train = " ".join([python, *command])
     larger = "shunted_s" if run.config.model.name == "shunted_t" else "shunted_t"
-    load = f"model, variables = shunted_jax.load_pretrained('{_relative(workdir)}')"
     commands = {
-        "use it": f'{python} -c "import shunted_jax; {load}"',
+        "in Python": f'model, variables = shunted_jax.load_pretrained("{_relative(workdir)}")',
         "train longer": f"{train} --config.epochs={2 * run.config.epochs:g}",
         "another model": f"{train} --config.model.name={larger}",
         "live curves": f"{python} -m pip install tensorboard && "

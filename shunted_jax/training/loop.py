@@ -47,7 +47,7 @@ def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
             state = checkpoints.restore(start_step, run.programs.abstract_state)
         else:
             logger.info("initialising")
-            state = run.programs.init(jax.random.key(run.config.seed))
+            state = run.programs.init(_keys(run)[0])
         run = _compile(run)
         with MetricsFiles(workdir, start_step) as files:
             if start_step < run.total_steps:
@@ -64,7 +64,7 @@ def _train(
     checkpoints: RunCheckpoints,
 ) -> Evaluation:
     config = run.config
-    key = jax.random.key(config.seed)
+    _, step_key = _keys(run)
     batches = train_batches(
         run.train_source,
         run.train_transform,
@@ -81,7 +81,7 @@ def _train(
         with Progress(start_step, run.total_steps, config.batch_size) as progress:
             for step in range(start_step + 1, run.total_steps + 1):
                 batch = put_batch(next(batches), run.mesh)
-                state, metrics = run.programs.train_step(state, batch, key)
+                state, metrics = run.programs.train_step(state, batch, step_key)
                 since_log.append(metrics)
 
                 evaluate_now = step % run.eval_every_steps == 0 or step == run.total_steps
@@ -106,6 +106,11 @@ def _train(
     return evaluation
 
 
+def _keys(run: Run) -> jax.Array:
+    """Returns two keys: one for the initial parameters, one for all steps to fold theirs from."""
+    return jax.random.split(jax.random.key(run.config.seed))
+
+
 def _compile(run: Run) -> Run:
     logger.info("compiling")
     start = time.perf_counter()
@@ -115,20 +120,20 @@ def _compile(run: Run) -> Run:
 
 
 def _means(metrics: list[Metrics], step: int) -> dict[str, float]:
-    """Returns the means over some steps, of which `step` is the last; the loss must be finite."""
+    """Returns the means over some steps, of which `step` is the last; all must be finite."""
     on_host = jax.device_get(metrics)
     totals = on_host[0]
     for at_step in on_host[1:]:
         totals = {name: totals[name] + mean for name, mean in at_step.items()}
     means = {f"train/{name}": mean.value for name, mean in totals.items()}
-    if not math.isfinite(means["train/loss"]):
-        first_bad = next(i for i, m in enumerate(on_host) if not math.isfinite(m["loss"].total))
-        raise FloatingPointError(
-            f"the loss is {on_host[first_bad]['loss'].value} at step "
-            f"{step - len(on_host) + 1 + first_bad}: nothing was saved since the last "
-            "checkpoint before it; take a lower config.optimizer.learning_rate, or a "
-            "config.optimizer.clip_norm"
-        )
+    for at, at_step in enumerate(on_host, start=step - len(on_host) + 1):
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(at_step[name].total):
+                raise FloatingPointError(
+                    f"the {name} is {at_step[name].value} at step {at}: nothing was saved since "
+                    "the last checkpoint before it; take a lower config.optimizer.learning_rate, "
+                    "or a config.optimizer.clip_norm"
+                )
     return means
 
 
