@@ -82,7 +82,7 @@ def test_damaged_files_load_exactly_or_say_why_not(kind, tmp_path, capsys):
     rng = random.Random(kind)
     outcomes = {"loaded": 0, "refused": 0}
     path, out = tmp_path / "w.pth", tmp_path / "out"
-    for number in range(COUNT // 3):
+    for number in range(-(-COUNT // 3)):
         tensors = to_torch_tensors(small_weights(seed=number % 5, **SMALLEST))
         mutation = rng.choice(ON_TENSORS + ON_BYTES)
         if mutation in ON_TENSORS:

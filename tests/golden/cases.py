@@ -4,6 +4,7 @@ import functools
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from tests.golden.fill import fill, images
@@ -38,3 +39,14 @@ def case_inputs(golden):
     variant, num_classes, seed = str(golden["variant"]), int(golden["num_classes"]), golden["seed"]
     nchw = images(*(int(golden[axis]) for axis in ("batch", "height", "width")), seed=int(seed))
     return variant, state_dict(variant, num_classes, int(seed)), nchw.transpose(0, 2, 3, 1)
+
+
+def logits_and_maps(model, variables, images):
+    """Returns the logits and every stage's map; one program, so that it is compiled once."""
+
+    @jax.jit
+    def outputs(variables, images):
+        maps = model.apply(variables, images, method="features")
+        return model.apply(variables, images), maps
+
+    return jax.device_get(outputs(variables, images))

@@ -13,7 +13,7 @@ from shunted_jax.models import create_model
 from shunted_jax.training.optimizer import make_optimizer
 from shunted_jax.training.state import TrainState
 from shunted_jax.training.steps import make_train_step
-from tests.golden.cases import EVAL_CASES, TRAIN_CASE, case_inputs, load
+from tests.golden.cases import EVAL_CASES, TRAIN_CASE, case_inputs, load, logits_and_maps
 
 
 @pytest.mark.parametrize("case", EVAL_CASES)
@@ -22,13 +22,7 @@ def test_evaluation_agrees_with_published_model(case):
     variant, weights, images = case_inputs(golden)
     model = create_model(variant, num_classes=int(golden["num_classes"]))
     variables = load_state_dict(model, weights)
-
-    @jax.jit
-    def outputs(variables, images):
-        maps = model.apply(variables, images, method="features")
-        return model.apply(variables, images), maps
-
-    logits, maps = jax.device_get(outputs(variables, images))
+    logits, maps = logits_and_maps(model, variables, images)
     np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(maps[3].mean(axis=(1, 2)), golden["pooled"], rtol=0, atol=2e-5)
     np.testing.assert_allclose(maps[3], golden["stage4"], rtol=0, atol=2e-5)
