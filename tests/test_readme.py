@@ -16,13 +16,16 @@ def test_table_of_models_is_exact():
         assert gmacs == f"{GMACS[name]:.2f}"
 
 
-def test_api_example_runs():
+def test_api_example_runs(tiny_variant):
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert "(8, 224, 224, 3)" in code
+    assert '"shunted_t", num_classes' in code
     small = code.replace("(8, 224, 224, 3)", "(2, 32, 32, 3)")
+    small = small.replace('"shunted_t", num_classes', f'"{tiny_variant}", num_classes')
     names = {}
     exec(small, names)
     assert names["logits"].shape == (2, 10)
-    assert [m.shape[-1] for m in names["maps"]] == [64, 128, 256, 512]
+    assert [feature_map.shape for feature_map in names["maps"]] == [(2, 8, 8, 8), (2, 4, 4, 16)]
 
 
 def test_files_that_are_named_exist():
