@@ -23,7 +23,7 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "digits.py"
 
 config_flags.DEFINE_config_file("config", None, "What to train, on what, how: a file in configs/.")
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run's folder; a new one below runs/ if not given.", short_name="w"
+    "workdir", None, "The run's folder; a new one below runs/ if not given."
 )
 
 
@@ -39,8 +39,8 @@ def main(argv: list[str]) -> None:
     print(f"{name}: into {workdir}\n{run.describe()}")
     evaluation = train_and_evaluate(run, workdir)
     write_pictures(run, evaluation, workdir)
-    command = [argument for argument in sys.argv if not argument.startswith(("--workdir", "-w"))]
-    print(closing_report(run, evaluation, workdir, command=command))
+    command = command_line.without_flag("workdir", sys.argv)
+    print(closing_report(run, evaluation, workdir, command))
 
 
 if __name__ == "__main__":

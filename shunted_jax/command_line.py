@@ -33,7 +33,7 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
     except FloatingPointError as error:
         _leave(str(error), 1)
     except KeyboardInterrupt:
-        _leave("interrupted; the same --workdir goes on from its latest checkpoint", 130)
+        _leave("interrupted", 130)
 
 
 def config_from_flag(name: str) -> tuple[Config, str]:
@@ -69,6 +69,18 @@ def log_to_stderr() -> None:
     package.handlers = [handler]
     package.setLevel(logging.INFO)
     package.propagate = False
+
+
+def without_flag(name: str, argv: Sequence[str]) -> list[str]:
+    """Returns a command line without a flag and its value."""
+    kept, arguments = [], iter(argv)
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        if flag not in (f"--{name}", f"-{name}"):
+            kept.append(argument)
+        elif not value:
+            next(arguments, None)  # the value is an argument of its own
+    return kept
 
 
 def _parse_flags(default_config: Path, argv: Sequence[str]) -> Sequence[str]:

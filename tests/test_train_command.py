@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shunted_jax.command_line import unknown_field
+from shunted_jax.command_line import unknown_field, without_flag
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -38,8 +38,17 @@ def test_unknown_field_is_explained(argument, message):
     assert re.search(message, unknown_field(["train.py", "--config.epochs=3", argument]))
 
 
+def test_flag_is_left_out_however_it_was_given():
+    for given in (["--workdir=x"], ["--workdir", "x"], ["-workdir=x"], []):
+        argv = ["train.py", "--config=y", *given, "--config.epochs=3"]
+        assert without_flag("workdir", argv) == ["train.py", "--config=y", "--config.epochs=3"]
+
+
 def test_known_fields_are_not_explained():
-    assert unknown_field(["train.py", "--config=x.py", "--config.model.name=y", "-w", "z"]) is None
+    assert (
+        unknown_field(["train.py", "--config=x.py", "--config.model.name=y", "--workdir", "z"])
+        is None
+    )
 
 
 @pytest.mark.parametrize(

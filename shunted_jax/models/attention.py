@@ -1,7 +1,7 @@
 """Shunted self-attention (paper section 3): heads that see the same map at different scales.
 
-With r the stage's reduction ratio and i one of two groups of heads, r_coarse = r and r_fine = r /
-2:
+With r the stage's reduction ratio, and i one of two groups of heads with ratios r_coarse = r and
+r_fine = r / 2:
 
     Q_i      = X W_i^Q
     T_i      = MTA(X, r_i)                            multi-scale token aggregation

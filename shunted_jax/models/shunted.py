@@ -3,8 +3,8 @@
 Differences from the published PyTorch code: maps stay [batch, height, width, channels] throughout,
 the stem is not called a head, and with `dtype=bfloat16` the parameters, the norms' statistics, the
 softmax and the logits stay float32. At float32 the outputs agree to rounding. Batch norm's running
-variance takes in the biased variance, as Flax's does; PyTorch's takes in the unbiased one, 1 / (n -
-1) larger.
+variance takes in the biased variance of n values, as Flax's does; PyTorch's takes in the unbiased
+one, larger by a factor of n / (n - 1).
 """
 
 from functools import partial

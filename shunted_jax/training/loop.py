@@ -50,10 +50,15 @@ def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
             state = run.programs.init(_keys(run)[0])
         run = _compile(run)
         with MetricsFiles(workdir, start_step) as files:
-            if start_step < run.total_steps:
+            if start_step == run.total_steps:
+                logger.info("this run is complete: evaluating its last checkpoint")
+                return evaluate(run, state)
+            try:
                 return _train(run, state, start_step, files, checkpoints)
-            logger.info("this run is complete: evaluating its last checkpoint")
-            return evaluate(run, state)
+            except KeyboardInterrupt:
+                step = checkpoints.latest_step or 0
+                logger.info("saved up to step %d; go on with --workdir=%s", step, workdir)
+                raise
 
 
 def _train(

@@ -1,6 +1,7 @@
 """A whole run on real files: what it writes, how it goes on, what it refuses."""
 
 import json
+import logging
 
 import jax
 import numpy as np
@@ -89,24 +90,23 @@ def test_run_leaves_what_it_promises(make_config, tmp_path):
         assert said in report
 
 
-def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch):
+def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="shunted_jax")
     run = make_run(make_config())
     train_and_evaluate(run, tmp_path / "whole")
-
-    class InterruptionError(Exception):
-        pass
 
     save = RunCheckpoints.save
 
     def save_then_break_off(self, step, *arguments):
         save(self, step, *arguments)
         if step == 6:
-            raise InterruptionError
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(RunCheckpoints, "save", save_then_break_off)
-        with pytest.raises(InterruptionError):
+        with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(run, tmp_path / "parts")
+    assert f"saved up to step 6; go on with --workdir={tmp_path / 'parts'}" in caplog.text
     assert restored(run, tmp_path / "parts")[0] == 6
     train_and_evaluate(run, tmp_path / "parts")
 
