@@ -14,6 +14,7 @@ import numpy as np
 
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
+from shunted_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -51,11 +52,11 @@ def train_batches(
         `close()` ends its workers.
 
     Raises:
-        ValueError: the hosts do not divide the global batch, or the source is empty.
+        UserError: the hosts do not divide the global batch, or the source is empty.
     """
     local_batch_size = _local_batch_size(batch_size, process_count)
     if not len(source):
-        raise ValueError("the training split holds no examples")
+        raise UserError("the training split holds no examples")
     dataset = (
         grain.MapDataset.source(source.examples)
         .seed(seed)
@@ -107,11 +108,11 @@ def eval_batches(
         "mask": bool [local batch]}; the mask is False for padding, whose images are zeros.
 
     Raises:
-        ValueError: the hosts do not divide the global batch, or the source is empty.
+        UserError: the hosts do not divide the global batch, or the source is empty.
     """
     local_batch_size = _local_batch_size(batch_size, process_count)
     if not len(source):
-        raise ValueError("the evaluation split holds no examples")
+        raise UserError("the evaluation split holds no examples")
     padding = _padding_like(transform.map(source.examples[0]))
     for first in range(0, len(source), batch_size):
         start = first + process_index * local_batch_size
@@ -129,7 +130,7 @@ def _padding_like(row: dict[str, Any]) -> dict[str, Any]:
 
 def _local_batch_size(batch_size: int, process_count: int) -> int:
     if batch_size % process_count:
-        raise ValueError(
+        raise UserError(
             f"the global batch of {batch_size} cannot be shared evenly by {process_count} hosts: "
             f"take a multiple of {process_count}"
         )
