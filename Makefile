@@ -29,7 +29,7 @@ lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff format --check .
 
 mutations: $(VENV)/installed-for-tests
-	SHUNTED_JAX_MUTATIONS=2000 $(BIN)/python -m pytest tests/convert/test_mutations.py
+	SHUNTED_JAX_MUTATIONS=2000 $(BIN)/python -m pytest -n auto --maxprocesses 3 tests/convert/test_mutations.py
 
 clean:
 	rm -rf $(VENV) .cache data/digits
