@@ -70,10 +70,6 @@ class RunCheckpoints:
         """The newest step saved; None where there is none."""
         return self._manager.latest_step()
 
-    def path(self, step: int) -> epath.Path:
-        """Returns the folder of one step's checkpoint."""
-        return self.directory / str(step)
-
     def save(
         self, step: int, state: TrainState, metrics: dict[str, float], meta: dict[str, Any]
     ) -> None:

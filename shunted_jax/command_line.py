@@ -12,8 +12,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from shunted_jax.config import Config, Section, nearest, resolve
-from shunted_jax.errors import UserError
+from shunted_jax.config import Config, Section, resolve
+from shunted_jax.errors import UserError, nearest
 
 
 def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn:

@@ -6,11 +6,10 @@ name that does not exist is refused wherever it is set, with the nearest one tha
 """
 
 import dataclasses
-import difflib
 from typing import Any
 
 from shunted_jax import config_checks
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, nearest
 
 
 class Section:
@@ -95,12 +94,6 @@ class Config(Section):
     log_every_steps: int = 50
     eval_every_epochs: float = 1.0  # also when a checkpoint is saved
     keep_checkpoints: int = 2  # the newest; the best by top-1 is kept besides
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Returns what to tell someone who wrote `name` where `known` are the names there are."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"the names are {', '.join(sorted(known))}"
 
 
 def resolve(config: Config) -> Config:

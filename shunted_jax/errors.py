@@ -1,4 +1,7 @@
-"""The one kind of error whose message is all that a user needs to see."""
+"""The one kind of error whose message is all that a user needs to see, and words for messages."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -7,3 +10,16 @@ class UserError(ValueError):
     The commands print the message and exit with status 2; any other exception is a fault of the
     program's and keeps its traceback.
     """
+
+
+def nearest(name: str, known: Iterable[str], kind: str = "names") -> str:
+    """Returns what to tell someone who wrote `name` where there are only the `known` ones.
+
+    Args:
+        name: what was written.
+        known: the names that there are.
+        kind: what to call them where none is near.
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"the {kind} are {', '.join(known)}"

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
-from etils import epath
 
 from shunted_jax.data.builders.digits import Digits
 
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = prepare_digits(arguments.data_dir)
     info = tfds.builder_from_directory(os.fspath(folder)).info
     counts = ", ".join(f"{split.num_examples:,} {name}" for name, split in info.splits.items())
-    print(f"{arguments.dataset}: {counts} images in {epath.Path(folder)}")
+    print(f"{arguments.dataset}: {counts} images in {folder}")
     return 0
 
 

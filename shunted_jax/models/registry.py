@@ -1,8 +1,8 @@
 """The published variants, a row each, and how to build one by name."""
 
-import difflib
 from collections.abc import Iterable
 
+from shunted_jax.errors import nearest
 from shunted_jax.models.shunted import ShuntedTransformer
 
 # Paper section 3, "architecture details and variants"; the four widths, heads and ratios are the
@@ -41,9 +41,8 @@ def create_model(name: str, **fields) -> ShuntedTransformer:
 
 def check_known_fields(names: Iterable[str]) -> None:
     """Raises ValueError for a name that is no field of `ShuntedTransformer`, with the nearest."""
-    known = sorted(set(ShuntedTransformer.__dataclass_fields__) - {"parent", "name"})
+    known = set(ShuntedTransformer.__dataclass_fields__) - {"parent", "name"}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
+            hint = nearest(name, known, kind="fields")
             raise ValueError(f"unknown field {name!r} of ShuntedTransformer; {hint}")

@@ -18,9 +18,8 @@ def learning_rate_schedule(
         total_steps: where the cosine reaches `config.min_learning_rate`.
         steps_per_epoch: turns epochs to steps.
     """
-    # Two published runs in three warm up from their floor; a warm-up of 0 epochs skips it.
     return optax.warmup_cosine_decay_schedule(
-        init_value=config.warmup_learning_rate if config.warmup_epochs else config.learning_rate,
+        init_value=config.warmup_learning_rate,
         peak_value=config.learning_rate,
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
         decay_steps=total_steps,
