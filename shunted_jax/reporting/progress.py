@@ -33,7 +33,7 @@ class Progress:
         self._bar = tqdm.tqdm(
             total=last_step,
             initial=first_step,
-            disable=not _on_terminal(),
+            disable=not on_terminal(),
             bar_format="{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} steps{postfix}",
             dynamic_ncols=True,
         )
@@ -76,6 +76,7 @@ class Progress:
         self._window_start = time.perf_counter()
 
 
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
+    """Returns whether there is a terminal that can show a bar."""
     # A terminal that does not know its size, as some job runners give, shows no bar.
     return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0
