@@ -10,7 +10,7 @@ Needs the data set: `python -m shunted_jax.data.prepare digits --data-dir data`,
 runs.
 """
 
-from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
+from shunted_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig
 
 
 def get_config() -> Config:
@@ -23,9 +23,9 @@ def get_config() -> Config:
             image_size=32,  # 8 x 8 pixels, enlarged to the smallest size that the network takes
             mean=(0.31, 0.31, 0.31),  # of the training split
             std=(0.35, 0.35, 0.35),
-            crop_padding=3,
             num_threads=1,  # decoding is so quick that threads only wait for each other
         ),
+        augment=AugmentConfig(crop_padding=3, flip_prob=0.0),
         optimizer=OptimizerConfig(learning_rate=5e-4, warmup_epochs=1.0),
         batch_size=32,
         eval_batch_size=120,

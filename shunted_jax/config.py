@@ -42,17 +42,39 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Where the images come from and what happens to them on the host."""
 
-    dataset: str = ""  # a tensorflow-datasets name
-    data_dir: str | None = None  # None: tensorflow-datasets' own default
+    dataset: str = ""  # a tensorflow-datasets name, or a folder: "./flowers"
+    data_dir: str | None = None  # of tensorflow-datasets; None: its own default
     train_split: str = "train"
     eval_split: str = "test"
     image_size: int = 224  # pixels, both sides
+    crop_pct: float | None = None  # evaluation: of the resized short side; None: 224/256, small: 1
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of pixels in [0, 1], a channel each
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    crop_padding: int = 0  # training: pad by so many pixels, then crop anywhere
-    flip_probability: float = 0.0  # training: mirror left and right
+    on_bad_image: str = "raise"  # or "skip": what cannot be decoded is replaced and counted
     num_workers: int = 0  # processes that prepare images; 0: threads of this one
-    num_threads: int = 4  # threads that read ahead, in each process
+    num_threads: int = 4  # threads that read ahead, where there are no workers
+
+
+@dataclasses.dataclass
+class AugmentConfig(Section):
+    """What training does to its images; crop and flip alone unless more is asked for."""
+
+    crop: str | None = None  # "random_resized", "padded"; None: padded up to 32 pixels
+    crop_area: tuple[float, ...] = (0.08, 1.0)  # random resized: of the image
+    crop_aspect: tuple[float, ...] = (3 / 4, 4 / 3)  # random resized: width to height
+    crop_padding: int = 4  # padded: by so many pixels, then crop anywhere
+    flip_prob: float = 0.5  # mirror left and right
+    repeats: int = 1  # each image so many times in a row (repeated augmentation)
+    rand_augment_layers: int = 0  # operations an image, of 15; 0: none
+    rand_augment_magnitude: float = 9.0  # 0 to 10
+    rand_augment_magnitude_std: float = 0.5
+    rand_augment_prob: float = 0.5  # of each operation
+    erase_prob: float = 0.0  # of a box filled with noise
+    erase_area: tuple[float, ...] = (0.02, 1 / 3)  # of the image
+    erase_aspect: tuple[float, ...] = (0.3, 1 / 0.3)  # height to width
+    mixup_alpha: float = 0.0  # 0: never
+    cutmix_alpha: float = 0.0  # 0: never
+    switch_prob: float = 0.5  # of cutmix, where both are on
 
 
 @dataclasses.dataclass
@@ -84,6 +106,7 @@ class Config(Section):
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     batch_size: int = 1024  # global: over all devices of all hosts

@@ -1,6 +1,7 @@
 """What can be wrong with a configuration: types first, then values that do not fit together."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ def problems(config: Any) -> list[str]:
     return of_types or [
         *_model_problems(config.model, config.data),
         *_data_problems(config.data),
+        *_augment_problems(config.augment),
         *_mesh_problems(config.mesh),
         *_schedule_problems(config),
         *_range_problems(config),
@@ -69,6 +71,32 @@ def _data_problems(data: Any) -> Iterator[str]:
             "each, one a colour channel, std above 0"
         )
 
+    if data.on_bad_image not in ("raise", "skip"):
+        yield f"config.data.on_bad_image is {data.on_bad_image!r}, and must be 'raise' or 'skip'"
+    if data.crop_pct is not None and not 0 < data.crop_pct <= 1:
+        yield f"config.data.crop_pct is {data.crop_pct}, and must be in (0, 1]"
+
+
+def _augment_problems(augment: Any) -> Iterator[str]:
+    if augment.crop not in (None, "random_resized", "padded"):
+        yield (
+            f"config.augment.crop is {augment.crop!r}, and must be 'random_resized', 'padded' or "
+            "None"
+        )
+    for name in ("crop_area", "crop_aspect", "erase_area", "erase_aspect"):
+        limits = getattr(augment, name)
+        most = 1 if name.endswith("area") else math.inf
+        if len(limits) != 2 or not 0 < limits[0] <= limits[1] <= most:
+            yield (
+                f"config.augment.{name} is {limits}: give the least and the largest, above 0"
+                + (" and at most 1" if most == 1 else "")
+            )
+    if not 0 <= augment.rand_augment_magnitude <= 10:
+        yield (
+            f"config.augment.rand_augment_magnitude is {augment.rand_augment_magnitude}, and must "
+            "be in [0, 10]"
+        )
+
 
 def _mesh_problems(mesh: Any) -> Iterator[str]:
     sizes = (mesh.data, mesh.fsdp)
@@ -89,14 +117,19 @@ def _schedule_problems(config: Any) -> Iterator[str]:
 
 
 def _range_problems(config: Any) -> Iterator[str]:
-    data, optimizer = config.data, config.optimizer
+    data, augment, optimizer = config.data, config.augment, config.optimizer
     at_least = {
         "seed": (config.seed, 0),
         "batch_size": (config.batch_size, 1),
         "eval_batch_size": (config.eval_batch_size, 1),
         "log_every_steps": (config.log_every_steps, 1),
         "keep_checkpoints": (config.keep_checkpoints, 1),
-        "data.crop_padding": (data.crop_padding, 0),
+        "augment.crop_padding": (augment.crop_padding, 0),
+        "augment.repeats": (augment.repeats, 1),
+        "augment.rand_augment_layers": (augment.rand_augment_layers, 0),
+        "augment.rand_augment_magnitude_std": (augment.rand_augment_magnitude_std, 0),
+        "augment.mixup_alpha": (augment.mixup_alpha, 0),
+        "augment.cutmix_alpha": (augment.cutmix_alpha, 0),
         "data.num_workers": (data.num_workers, 0),
         "data.num_threads": (data.num_threads, 1),
         "optimizer.weight_decay": (optimizer.weight_decay, 0),
@@ -125,5 +158,6 @@ def _range_problems(config: Any) -> Iterator[str]:
     for name, value in shares.items():
         if not 0 <= value < 1:
             yield f"config.{name} is {value}, and must be in [0, 1)"
-    if not 0 <= data.flip_probability <= 1:
-        yield f"config.data.flip_probability is {data.flip_probability}, and must be in [0, 1]"
+    for name in ("flip_prob", "rand_augment_prob", "erase_prob", "switch_prob"):
+        if not 0 <= getattr(augment, name) <= 1:
+            yield f"config.augment.{name} is {getattr(augment, name)}, and must be in [0, 1]"

@@ -5,18 +5,60 @@ they are augmented, depends neither on the number of hosts and workers nor on wh
 interrupted.
 """
 
+import logging
 import signal
+import weakref
 from collections.abc import Iterator
-from typing import Any
 
+import cv2
 import grain.python as grain
 import numpy as np
 
+from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 Batch = dict[str, np.ndarray]
+
+
+class Batches(Iterator[Batch]):
+    """This host's share of the global batches, in order.
+
+    Attributes:
+        bad_images: how many rows so far stand for an image that could not be decoded, on this host.
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator, source: Source):
+        """Takes over `iterator`, whose batches have a "bad" column."""
+        # Let go of before the interpreter takes its modules apart, when closing would fail loudly.
+        self._iterator = [iterator]
+        self._close = weakref.finalize(self, _close_and_forget, self._iterator)
+        self._source = source
+        self._named: set[int] = set()
+        self.bad_images = 0
+
+    def __next__(self) -> Batch:
+        if not self._iterator:
+            raise StopIteration  # closed
+        batch = next(self._iterator[0])
+        bad = batch.pop("bad")
+        for number in bad[bad != NONE_BAD]:
+            self.bad_images += 1
+            if number not in self._named:
+                self._named.add(number)
+                logger.warning("%s cannot be decoded: skipped", self._source.describe(int(number)))
+        return batch
+
+    def close(self) -> None:
+        """Ends the workers; nothing can be read afterwards."""
+        self._close()
+
+
+def _close_and_forget(iterator: list[grain.DatasetIterator]) -> None:
+    iterator.pop().close()
 
 
 def train_batches(
@@ -25,12 +67,14 @@ def train_batches(
     *,
     batch_size: int,
     seed: int,
+    repeats: int = 1,
+    on_bad_image: str = "raise",
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     num_workers: int = 0,
     num_threads: int = 4,
-) -> Iterator[Batch]:
+) -> Batches:
     """Returns this host's share of the global batches, from `start_step` on, without end.
 
     Epochs follow each other without a gap: a batch may hold the end of one and the start of the
@@ -38,50 +82,41 @@ def train_batches(
 
     Args:
         source: what to train on.
-        transform: from an encoded example to what the network is given.
+        transform: from an encoded image to what the network is given.
         batch_size: the global batch, over all hosts.
         seed: decides the order and the augmentation.
+        repeats: how many times in a row an epoch takes each image, augmented differently; it takes
+            as many images as the source holds in all (repeated augmentation, arXiv 1902.05509).
+        on_bad_image: "raise" an error that names it, or "skip": the next example takes its place.
         start_step: the first batch to return, counted from 0; starting late costs nothing.
         process_index: which host this is.
         process_count: the number of hosts.
         num_workers: processes that prepare batches; 0 leaves it to threads of this one.
-        num_threads: threads that read ahead, in each process.
+        num_threads: threads that read ahead, where there are no workers.
 
     Returns:
         An iterator of {"image": uint8 [local batch, size, size, 3], "label": int32 [local batch]};
         `close()` ends its workers.
 
     Raises:
-        UserError: the hosts do not divide the global batch, or the source is empty.
+        UserError: the hosts do not divide the global batch, or the source is empty; while
+            iterating, an image is bad.
     """
     local_batch_size = _local_batch_size(batch_size, process_count)
     if not len(source):
         raise UserError("the training split holds no examples")
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle()
     dataset = (
-        grain.MapDataset.source(source.examples)
-        .seed(seed)
-        .shuffle()
+        (order if repeats == 1 else _InARow(order, repeats))
         .repeat()  # reshuffles every epoch
-        .random_map(transform)  # before hosts take their shares: randomness must not depend on them
+        # Before hosts take their shares: randomness must not depend on them.
+        .random_map(LoadForTraining(source, transform, on_bad_image))
         .batch(local_batch_size)
         # The hosts' rows lie one behind the other in the global batch, which is thus the same for
         # any number of them.
         .slice(slice(start_step * process_count + process_index, None, process_count))
     )
-    read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4 * num_threads)
-    iterable = dataset.to_iter_dataset(read_options)
-    if num_workers:
-        options = grain.MultiprocessingOptions(num_workers=num_workers)
-        iterable = iterable.mp_prefetch(options, worker_init_fn=_ignore_interrupts)
-    return iter(iterable)
-
-
-def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
-    # A signal to the process group, as a preemption sends, must leave the workers alive until the
-    # main process has saved: it ends them itself.
-    del worker_index, worker_count
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Batches(_iterate(dataset, num_workers, num_threads), source)
 
 
 def eval_batches(
@@ -89,43 +124,82 @@ def eval_batches(
     transform: EvalTransform,
     *,
     batch_size: int,
+    on_bad_image: str = "raise",
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
-    """Yields this host's share of every example once, the last global batch padded.
+    num_workers: int = 0,
+    num_threads: int = 4,
+) -> Batches:
+    """Returns this host's share of every example once, the last global batch padded.
 
-    Every batch has the same shape, and every host yields as many.
+    Every batch has the same shape, and every host has as many.
 
     Args:
         source: what to evaluate on.
-        transform: from an encoded example to what the network is given.
+        transform: from an encoded image to what the network is given.
         batch_size: the global batch, over all hosts.
+        on_bad_image: "raise" an error that names it, or "skip": it does not count.
         process_index: which host this is.
         process_count: the number of hosts.
+        num_workers: processes that prepare batches; 0 leaves it to threads of this one.
+        num_threads: threads that read ahead, where there are no workers.
 
-    Yields:
-        {"image": uint8 [local batch, size, size, 3], "label": int32 [local batch],
+    Returns:
+        An iterator of {"image": uint8 [local batch, size, size, 3], "label": int32 [local batch],
         "mask": bool [local batch]}; the mask is False for padding, whose images are zeros.
 
     Raises:
-        UserError: the hosts do not divide the global batch, or the source is empty.
+        UserError: the hosts do not divide the global batch, or the source is empty; while
+            iterating, an image is bad.
     """
     local_batch_size = _local_batch_size(batch_size, process_count)
     if not len(source):
         raise UserError("the evaluation split holds no examples")
-    padding = _padding_like(transform.map(source.examples[0]))
-    for first in range(0, len(source), batch_size):
-        start = first + process_index * local_batch_size
-        rows = []
-        for index in range(start, start + local_batch_size):
-            real = index < len(source)
-            row = transform.map(source.examples[index]) if real else padding
-            rows.append({**row, "mask": np.bool_(real)})
-        yield {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    num_batches = -(-len(source) // batch_size)
+    dataset = (
+        grain.MapDataset.range(num_batches * batch_size)
+        .map(LoadForEvaluation(source, transform, on_bad_image))
+        .batch(local_batch_size)
+        .slice(slice(process_index, None, process_count))
+    )
+    return Batches(_iterate(dataset, min(num_workers, num_batches), num_threads), source)
 
 
-def _padding_like(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: np.zeros_like(value) for name, value in row.items()}
+class _InARow(grain.MapDataset):
+    """Takes each element of the parent `times` times in a row, for as long as the parent is."""
+
+    def __init__(self, parent: grain.MapDataset, times: int):
+        super().__init__(parent)
+        self._times = times
+
+    def __len__(self) -> int:
+        return len(self._parent)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        epoch, position = divmod(index, len(self))
+        return self._parent[epoch * len(self) + position // self._times]
+
+
+def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> Iterator:
+    # A worker's thread has its processor to itself; batches wait in memory, hence few of them.
+    num_threads = 1 if num_workers else num_threads
+    read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    iterable = dataset.to_iter_dataset(read_options)
+    if num_workers:
+        options = grain.MultiprocessingOptions(num_workers=num_workers)
+        iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
+    return iter(iterable)
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+    del worker_index, worker_count
+    # A signal to the process group, as a preemption sends, must leave the workers alive until the
+    # main process has saved: it ends them itself.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)  # the other processors have workers of their own
 
 
 def _local_batch_size(batch_size: int, process_count: int) -> int:

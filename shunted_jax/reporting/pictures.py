@@ -43,6 +43,35 @@ def _draw(axes, records, name, label, color, *, marker=None, scale=1):
         axes.plot(*zip(*points, strict=True), label=label, color=color, marker=marker, markersize=4)
 
 
+def plot_contact_sheet(
+    images: Sequence[np.ndarray], captions: Sequence[str], path: Path, title: str, columns: int
+) -> None:
+    """Draws images in rows, each over its caption.
+
+    Args:
+        images: uint8 [height, width, 3] each.
+        captions: one an image, of one or two lines.
+        path: of the PNG to write.
+        title: over the picture.
+        columns: how many images a row has.
+    """
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.7 * columns, 2.1 * rows + 0.4), layout="constrained")
+    figure.suptitle(title)
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    for axes, image, caption in zip(figure.axes, images, captions, strict=False):
+        axes.imshow(image)
+        shortened = [_shorten(line) for line in caption.split("\n")]
+        axes.set_xlabel("\n".join(shortened), fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _shorten(text: str, most: int = 20) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def plot_predictions(
     image_of: Callable[[int], np.ndarray],
     labels: np.ndarray,

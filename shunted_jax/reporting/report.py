@@ -26,7 +26,7 @@ def write_pictures(run: Run, evaluation: Evaluation, workdir: Path) -> None:
     examples = run.eval_source.examples
 
     def image_of(index: int) -> np.ndarray:
-        return run.eval_transform.map(examples[index])["image"]
+        return run.eval_transform(examples[evaluation.indices[index]]["image"])
 
     plot_predictions(
         image_of,

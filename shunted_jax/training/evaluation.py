@@ -1,5 +1,6 @@
 """Scoring a state on the whole evaluation split, exact to the example."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -7,8 +8,8 @@ import numpy as np
 
 from shunted_jax.data.pipeline import eval_batches
 from shunted_jax.training.metrics import Mean
+from shunted_jax.training.prefetch import prefetch_to_device
 from shunted_jax.training.run import Run
-from shunted_jax.training.sharding import put_batch
 from shunted_jax.training.state import TrainState
 
 
@@ -18,11 +19,14 @@ class Evaluation:
 
     Attributes:
         metrics: `loss`, `top1` and `top5`, over every example once.
-        labels: int32 [examples], in the split's order.
-        predictions: int32 [examples], likewise.
+        indices: int64 [examples], which of the split they are, in its order: all of it but for
+            images that could not be decoded.
+        labels: int32 [examples].
+        predictions: int32 [examples].
     """
 
     metrics: dict[str, Mean]
+    indices: np.ndarray
     labels: np.ndarray
     predictions: np.ndarray
 
@@ -38,18 +42,26 @@ class Evaluation:
 
 def evaluate(run: Run, state: TrainState) -> Evaluation:
     """Runs the evaluation step over the evaluation split; every host calls it and gets the same."""
+    config = run.config
     batches = eval_batches(
         run.eval_source,
         run.eval_transform,
-        batch_size=run.config.eval_batch_size,
+        batch_size=config.eval_batch_size,
+        on_bad_image=config.data.on_bad_image,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        num_workers=config.data.num_workers,
+        num_threads=config.data.num_threads,
     )
-    outputs = [run.programs.eval_step(state, put_batch(batch, run.mesh)) for batch in batches]
-    all_metrics, rows = zip(*jax.device_get(outputs), strict=True)
+    with contextlib.closing(batches):
+        outputs = [
+            jax.device_get(run.programs.eval_step(state, batch))
+            for batch in prefetch_to_device(batches, run.mesh)
+        ]
+    all_metrics, all_rows = zip(*outputs, strict=True)
     totals = all_metrics[0]
     for metrics in all_metrics[1:]:
         totals = {name: totals[name] + mean for name, mean in metrics.items()}
-    columns = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    examples = slice(len(run.eval_source))  # padding lies behind the last one
-    return Evaluation(totals, columns["label"][examples], columns["prediction"][examples])
+    rows = {name: np.concatenate([row[name] for row in all_rows]) for name in all_rows[0]}
+    indices = np.flatnonzero(rows["mask"])
+    return Evaluation(totals, indices, rows["label"][indices], rows["prediction"][indices])

@@ -1,5 +1,6 @@
 """The training loop: steps, numbers, evaluations and checkpoints, in their order."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -10,14 +11,15 @@ import jax
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.config import differences
-from shunted_jax.data.pipeline import train_batches
+from shunted_jax.data.pipeline import Batches, train_batches
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
 from shunted_jax.training.evaluation import Evaluation, evaluate
+from shunted_jax.training.prefetch import prefetch_to_device
 from shunted_jax.training.programs import compile_steps
 from shunted_jax.training.run import Run
-from shunted_jax.training.sharding import put_batch
+from shunted_jax.training.sharding import sum_over_hosts
 from shunted_jax.training.state import TrainState
 from shunted_jax.training.steps import Metrics
 
@@ -75,40 +77,51 @@ def _train(
         run.train_transform,
         batch_size=config.batch_size,
         seed=config.seed,
+        repeats=config.augment.repeats,
+        on_bad_image=config.data.on_bad_image,
         start_step=start_step,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         num_workers=config.data.num_workers,
         num_threads=config.data.num_threads,
     )
+    on_device = prefetch_to_device(batches, run.mesh)
     since_log: list[Metrics] = []
-    try:
-        with Progress(start_step, run.total_steps, config.batch_size) as progress:
-            for step in range(start_step + 1, run.total_steps + 1):
-                batch = put_batch(next(batches), run.mesh)
-                state, metrics = run.programs.train_step(state, batch, step_key)
-                since_log.append(metrics)
+    with (
+        contextlib.closing(batches),
+        Progress(start_step, run.total_steps, config.batch_size) as progress,
+    ):
+        for step in range(start_step + 1, run.total_steps + 1):
+            state, metrics = run.programs.train_step(state, next(on_device), step_key)
+            since_log.append(metrics)
+            # Never more than two steps ahead of the devices, whose memory holds the batches.
+            jax.block_until_ready(since_log[-3:-2])
 
-                evaluate_now = step % run.eval_every_steps == 0 or step == run.total_steps
-                if evaluate_now or step % config.log_every_steps == 0:
-                    means = _means(since_log, step)
-                    since_log.clear()
-                    pace = progress.update(step, means["train/loss"])
-                    rate = {"train/learning_rate": float(run.schedule(step - 1))}
-                    files.write(step, means | rate | pace)
-                if evaluate_now:
-                    evaluation = evaluate(run, state)
-                    values = evaluation.values()
-                    files.write(step, values)
-                    checkpoints.save(step, state, values, run.metadata())
-                    progress.say(
-                        f"epoch {step / run.steps_per_epoch:.1f}: test top-1 "
-                        f"{evaluation.top1_text()}, loss {values['eval/loss']:.4f}"
-                    )
-                    progress.resume_clock()
-    finally:
-        batches.close()
+            evaluate_now = step % run.eval_every_steps == 0 or step == run.total_steps
+            if evaluate_now or step % config.log_every_steps == 0:
+                means = _means(since_log, step)
+                since_log.clear()
+                pace = progress.update(step, means["train/loss"])
+                rate = {"train/learning_rate": float(run.schedule(step - 1))}
+                files.write(step, means | rate | pace)
+            if evaluate_now:
+                evaluation = evaluate(run, state)
+                values = evaluation.values()
+                files.write(step, values | _bad_images(batches, run))
+                checkpoints.save(step, state, values, run.metadata())
+                progress.say(
+                    f"epoch {step / run.steps_per_epoch:.1f}: test top-1 "
+                    f"{evaluation.top1_text()}, loss {values['eval/loss']:.4f}"
+                )
+                progress.resume_clock()
     return evaluation
+
+
+def _bad_images(batches: Batches, run: Run) -> dict[str, int]:
+    """Returns how many training images were replaced since the start, on all hosts together."""
+    if run.config.data.on_bad_image == "raise":
+        return {}
+    return {"data/bad_images": sum_over_hosts(batches.bad_images, run.mesh)}
 
 
 def _keys(run: Run) -> jax.Array:

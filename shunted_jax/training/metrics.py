@@ -29,21 +29,6 @@ class Mean:
         return float(self.total) / float(self.count)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
-    """Returns each example's cross entropy with its smoothed label.
-
-    Args:
-        logits: float32 [batch, classes].
-        labels: int32 [batch].
-        label_smoothing: this much of the target is spread evenly over all classes.
-
-    Returns:
-        float32 [batch], in nats.
-    """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
-
-
 def correct_in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """Returns whether each label is among its example's k largest logits; ties count against it.
 
@@ -75,4 +60,5 @@ def score(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> dict[str, Me
         return Mean(jnp.sum(jnp.where(mask, values, 0), dtype=jnp.float32), count)
 
     scores = {f"top{k}": mean(correct_in_top_k(logits, labels, k)) for k in TOP_K}
-    return {"loss": mean(cross_entropy(logits, labels)), **scores}
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return {"loss": mean(losses), **scores}

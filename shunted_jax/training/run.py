@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from shunted_jax.checkpoints import FORMAT_VERSION
 from shunted_jax.config import Config, to_dict
+from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
@@ -91,6 +92,7 @@ def make_run(config: Config) -> Run:
     """
     train_source = open_source(config.data.dataset, config.data.train_split, config.data.data_dir)
     eval_source = open_source(config.data.dataset, config.data.eval_split, config.data.data_dir)
+    _check_same_classes(train_source, eval_source)
     mesh = make_mesh(config.mesh)
     _check_batch_sizes(config, mesh)
     steps_per_epoch = len(train_source) / config.batch_size
@@ -103,10 +105,8 @@ def make_run(config: Config) -> Run:
         config=config,
         train_source=train_source,
         eval_source=eval_source,
-        train_transform=TrainTransform(
-            config.data.image_size, config.data.crop_padding, config.data.flip_probability
-        ),
-        eval_transform=EvalTransform(config.data.image_size),
+        train_transform=make_train_transform(config),
+        eval_transform=make_eval_transform(config),
         model=model,
         mesh=mesh,
         schedule=schedule,
@@ -123,6 +123,17 @@ def _make_model(config: Config, num_classes: int) -> ShuntedTransformer:
     return create_model(
         name, num_classes=num_classes, in_channels=len(config.data.mean), dtype=dtype, **fields
     )
+
+
+def _check_same_classes(train_source: Source, eval_source: Source) -> None:
+    names, eval_names = train_source.class_names, eval_source.class_names
+    if names != eval_names:
+        strangers = sorted(set(names) ^ set(eval_names)) or ["their order"]
+        raise UserError(
+            f"{train_source.name} has {len(names)} classes and {eval_source.name} "
+            f"{len(eval_names)}, which differ in {', '.join(strangers[:5])}: take splits of one "
+            "data set"
+        )
 
 
 def _check_batch_sizes(config: Config, mesh: Mesh) -> None:

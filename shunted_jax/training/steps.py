@@ -13,25 +13,12 @@ import optax
 
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
-from shunted_jax.training.metrics import Mean, correct_in_top_k, cross_entropy, score
+from shunted_jax.training.augmentation import augment, normalize
+from shunted_jax.training.metrics import Mean, correct_in_top_k, score
 from shunted_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, Mean]
-
-
-def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """Returns (images / 255 - mean) / std.
-
-    Args:
-        images: uint8 [batch, height, width, channels].
-        mean: of each channel, for pixels in [0, 1].
-        std: of each channel, likewise.
-
-    Returns:
-        float32 [batch, height, width, channels].
-    """
-    return (images.astype(jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
 def make_train_step(
@@ -41,22 +28,25 @@ def make_train_step(
 
     `batch` is {"image": uint8 [batch, height, width, channels], "label": int32 [batch]}. `key` is
     the run's; the step folds its own number into it, so that a resumed run draws what the first
-    would have. The metrics are `loss`, `top1` and `grad_norm` (before clipping).
+    would have. The metrics are `loss`, `top1` (of mixed images, the weightier label counts) and
+    `grad_norm` (before clipping).
     """
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        images = normalize(batch["image"], config.data.mean, config.data.std)
-        rngs = {"dropout": jax.random.fold_in(key, state.step)}
+        of_augmentation, of_dropout = jax.random.split(jax.random.fold_in(key, state.step))
+        augmented = augment(
+            of_augmentation, batch["image"], batch["label"], model.num_classes, config
+        )
 
         def loss_fn(params):
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
-                images,
+                augmented.images,
                 train=True,
                 mutable=["batch_stats"],
-                rngs=rngs,
+                rngs={"dropout": of_dropout},
             )
-            losses = cross_entropy(logits, batch["label"], config.label_smoothing)
+            losses = optax.softmax_cross_entropy(logits, augmented.targets)
             return jnp.mean(losses), (logits, updates["batch_stats"])
 
         (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
@@ -70,7 +60,8 @@ def make_train_step(
             opt_state=opt_state,
         )
         count = jnp.float32(len(logits))
-        correct = jnp.sum(correct_in_top_k(logits, batch["label"], 1), dtype=jnp.float32)
+        weightiest = jnp.argmax(augmented.targets, axis=-1)
+        correct = jnp.sum(correct_in_top_k(logits, weightiest, 1), dtype=jnp.float32)
         metrics = {
             "loss": Mean(loss * count, count),
             "top1": Mean(correct, count),
@@ -87,7 +78,7 @@ def make_eval_step(
     """Returns `eval_step(state, batch) -> (metrics, rows)`, in float32 whatever training is in.
 
     `batch` has a `mask`, bool [batch], besides. The metrics are `loss`, `top1` and `top5` over the
-    real examples; the rows are {"label", "prediction"}, int32 [batch] each.
+    real examples; the rows are {"label", "prediction"}, int32 [batch], and the mask.
     """
     float32_model = model.clone(dtype=jnp.float32)
 
@@ -96,6 +87,7 @@ def make_eval_step(
         logits = float32_model.apply(state.variables, images)
         metrics = score(logits, batch["label"], batch["mask"])
         prediction = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        return metrics, {"label": batch["label"], "prediction": prediction}
+        rows = {"label": batch["label"], "prediction": prediction, "mask": batch["mask"]}
+        return metrics, rows
 
     return eval_step

@@ -9,13 +9,13 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from shunted_jax.data import prepare
+from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.sources import open_source
-from shunted_jax.data.transforms import decode
 
 
 def decoded(digits_dir, split):
     source = open_source("digits", split, digits_dir)
-    pixels = [np.asarray(decode(example["image"])) for example in source.examples]
+    pixels = [EncodedImage(example["image"]).decode() for example in source.examples]
     return np.stack(pixels), np.array([example["label"] for example in source.examples])
 
 

@@ -1,13 +1,23 @@
 """Which examples a batch holds: a pure function of seed and step, every example counted once."""
 
+import collections
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from shunted_jax.data.crops import CenterCrop, PaddedCrop
 from shunted_jax.data.pipeline import eval_batches, train_batches
+from shunted_jax.data.rand_augment import RandAugment
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
+from tests.data.images import write_tree
 
-EVAL = EvalTransform(32)
+TRAIN = TrainTransform(PaddedCrop(32, padding=3), flip_prob=0.5)
+EVAL = EvalTransform(CenterCrop(32, crop_pct=1.0))
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +28,7 @@ def source(digits_dir):
     return Source(examples, tuple(str(i) for i in range(50)))
 
 
-def take(source, count, transform=None, **arguments):
-    transform = transform or TrainTransform(32, crop_padding=3, flip_probability=0.5)
+def take(source, count, transform=TRAIN, **arguments):
     batches = train_batches(source, transform, **{"batch_size": 12, "seed": 0} | arguments)
     taken = [next(batches) for _ in range(count)]
     batches.close()
@@ -27,12 +36,14 @@ def take(source, count, transform=None, **arguments):
 
 
 def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
     for name in theirs:
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 def test_batches_are_uint8_images_and_int32_labels(source):
     batch = take(source, 1)
+    assert batch.keys() == {"image", "label"}
     assert batch["image"].shape == (12, 32, 32, 3)
     assert batch["image"].dtype == np.uint8
     assert batch["label"].dtype == np.int32
@@ -45,11 +56,31 @@ def test_every_epoch_is_another_permutation(source):
     assert len({tuple(epoch) for epoch in epochs}) == 6
 
 
-def test_augmentation_differs_from_epoch_to_epoch(source):
-    batch = take(source, 25)
-    of_first = batch["image"][batch["label"] == 0]
-    assert len(of_first) == 6
-    assert len({image.tobytes() for image in of_first}) > 1
+@pytest.mark.parametrize("repeats", [2, 3, 7])
+def test_repeated_augmentation_takes_each_image_so_many_times_in_a_row(source, repeats):
+    epochs = take(source, 25, repeats=repeats)["label"].reshape(6, 50)
+    plain = take(source, 25)["label"].reshape(6, 50)
+    for epoch, order in zip(epochs, plain, strict=True):
+        expected = np.repeat(order, repeats)[:50]  # an epoch is as long as ever
+        np.testing.assert_array_equal(epoch, expected)
+        counts = collections.Counter(epoch.tolist())
+        assert sorted(counts.values(), reverse=True)[: 50 // repeats] == [repeats] * (50 // repeats)
+
+
+def test_repeats_are_augmented_differently(source):
+    batch = take(source, 1, TrainTransform(PaddedCrop(32, 3), 0.5, RandAugment()), repeats=12)
+    assert len(set(batch["label"].tolist())) == 1
+    assert len({image.tobytes() for image in batch["image"]}) > 8
+
+
+def test_augmentation_differs_from_epoch_to_epoch_and_example_to_example(source):
+    same = Source([source.examples[0]] * 50, source.class_names)
+    images = take(same, 25)["image"]
+    epochs = images.reshape(6, 50, -1)
+    assert len({epoch.tobytes() for epoch in epochs}) == 6
+    for epoch in epochs:
+        assert len({image.tobytes() for image in epoch}) > 25  # of 98 shifts and flips
+    assert len({epochs[i, 0].tobytes() for i in range(6)}) > 1
 
 
 def test_seed_decides_everything(source):
@@ -57,17 +88,31 @@ def test_seed_decides_everything(source):
     assert (take(source, 3)["label"] != take(source, 3, seed=1)["label"]).any()
 
 
-def test_starting_late_gives_the_same_batches(source):
-    whole = take(source, 9)
-    late = take(source, 4, start_step=5)
-    assert_same(late, {name: rows[5 * 12 :] for name, rows in whole.items()})
+@pytest.mark.parametrize("start", [1, 4, 5, 8])  # within an epoch and across its end
+def test_starting_late_gives_the_same_batches(source, start):
+    whole = take(source, 10, repeats=3)
+    late = take(source, 10 - start, repeats=3, start_step=start)
+    assert_same(late, {name: rows[start * 12 :] for name, rows in whole.items()})
+
+
+def test_starting_late_reads_nothing_that_lies_before(source):
+    read = []
+
+    class Examples(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    counting = Source(Examples(source.examples), source.class_names)
+    take(counting, 1, start_step=10_000_000, num_threads=1)
+    assert 12 <= len(read) <= 12 * 4  # its batch, and what is read ahead
 
 
 @pytest.mark.parametrize("hosts", [2, 3, 4])
 def test_hosts_share_the_same_global_batch_in_order(source, hosts):
-    whole = take(source, 2, start_step=3)
+    whole = take(source, 2, start_step=3, repeats=2)
     shares = [
-        take(source, 2, start_step=3, process_index=host, process_count=hosts)
+        take(source, 2, start_step=3, repeats=2, process_index=host, process_count=hosts)
         for host in range(hosts)
     ]
     for name, rows in whole.items():
@@ -75,13 +120,19 @@ def test_hosts_share_the_same_global_batch_in_order(source, hosts):
         np.testing.assert_array_equal(np.concatenate(by_step, axis=1).reshape(rows.shape), rows)
 
 
-def test_worker_processes_change_nothing(source):
-    assert_same(take(source, 3, num_workers=2), take(source, 3))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_worker_processes_change_nothing(source, workers):
+    transform = TrainTransform(PaddedCrop(32, 3), 0.5, RandAugment())
+    changes = {"transform": transform, "repeats": 3, "start_step": 2}
+    assert_same(
+        take(source, 5, **changes, process_index=1, process_count=4, num_workers=workers),
+        take(source, 5, **changes, process_index=1, process_count=4),
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 25, 50, 64])
 @pytest.mark.parametrize("hosts", [1, 3])
-def test_evaluation_sees_every_example_once(source, batch_size, hosts):
+def test_evaluation_sees_every_example_once_in_order(source, batch_size, hosts):
     per_host = [
         list(
             eval_batches(
@@ -91,14 +142,70 @@ def test_evaluation_sees_every_example_once(source, batch_size, hosts):
         for i in range(hosts)
     ]
     assert len({len(batches) for batches in per_host}) == 1
-    batches = [batch for batches in per_host for batch in batches]
+    batches = [batch for step in zip(*per_host, strict=True) for batch in step]
     assert {batch["image"].shape for batch in batches} == {(batch_size, 32, 32, 3)}
-    real = np.concatenate([batch["label"][batch["mask"]] for batch in batches])
-    assert sorted(real) == list(range(50))
-    padding = np.concatenate([batch["image"][~batch["mask"]] for batch in batches])
-    assert not padding.any()
+    columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    np.testing.assert_array_equal(columns["label"][columns["mask"]], np.arange(50))
+    np.testing.assert_array_equal(np.flatnonzero(columns["mask"]), np.arange(50))
+    assert not columns["image"][~columns["mask"]].any()
+
+
+def test_evaluation_with_workers_is_the_same(source):
+    def evaluated(workers):
+        batches = eval_batches(source, EVAL, batch_size=16, num_workers=workers)
+        taken = list(batches)
+        batches.close()
+        return {name: np.concatenate([batch[name] for batch in taken]) for name in taken[0]}
+
+    assert_same(evaluated(2), evaluated(0))
 
 
 def test_global_batch_must_be_shared_evenly(source):
     with pytest.raises(ValueError, match="batch of 12 cannot be shared evenly by 5 hosts"):
         take(source, 1, process_count=5)
+
+
+# What a preempted machine does to a run: SIGTERM for the whole process group.
+SCRIPT = """
+import os, signal, sys
+from absl import flags
+from shunted_jax.data.crops import RandomResizedCrop
+from shunted_jax.data.pipeline import train_batches
+from shunted_jax.data.sources import open_source
+from shunted_jax.data.transforms import TrainTransform
+
+if __name__ == "__main__":
+    flags.FLAGS.mark_as_parsed()
+    source = open_source(sys.argv[1], "train")
+    transform = TrainTransform(RandomResizedCrop(32))
+    batches = train_batches(source, transform, batch_size=4, seed=0, num_workers=2)
+    next(batches)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.killpg(0, signal.SIGTERM)
+    for _ in range(20):
+        next(batches)
+    CLOSE
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("close", ["batches.close()", "pass"])
+def test_workers_outlive_sigterm_and_leave_without_a_word(tmp_path, close):
+    tree = write_tree(tmp_path / "tree", {"train": {"cat": 5, "dog": 4}})
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("CLOSE", close))
+    done = subprocess.run(
+        [sys.executable, "-W", "default", script, tree],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+    )
+    assert done.stdout == "done\n", done.stderr
+    assert done.returncode == 0
+    assert "leaked" not in done.stderr
+    assert "shunted_jax" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from shunted_jax.checkpoints import RunCheckpoints
-from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, resolve
+from shunted_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    resolve,
+)
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.reporting.report import closing_report, write_pictures
 from shunted_jax.training.loop import train_and_evaluate
@@ -29,9 +36,9 @@ def make_config(digits_dir, tiny_variant):
                     train_split="train[:96]",
                     eval_split="test[:37]",
                     image_size=32,
-                    crop_padding=2,
                     num_threads=1,
                 ),
+                augment=AugmentConfig(crop_padding=2, flip_prob=0.0),
                 optimizer=OptimizerConfig(learning_rate=3e-3, warmup_epochs=0.5),
                 **{
                     "batch_size": 32,
