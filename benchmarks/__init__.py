@@ -1,0 +1,1 @@
+"""Measurements, each one command; each prints ratios measured in one run."""
