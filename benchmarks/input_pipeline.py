@@ -1,21 +1,23 @@
 """Images a second of the input pipeline, on this machine, next to the plain way in the same run.
 
-    python -m benchmarks.input_pipeline                 # the table, and docs/input_pipeline.json
+    python -m benchmarks.input_pipeline --json=docs/input_pipeline.json
     python -m benchmarks.input_pipeline --rounds=3 --images=56      # a quick look
 
-Each line alternates its forms round by round, and shows the median round: microseconds an image on
-one core, how much the rounds spread, and the ratio to the plain way. The files are JPEGs of
-ImageNet's size made from scikit-learn's photographs; they lie in the system's file cache.
+The forms of each table alternate, round by round. Shown are the median round's microseconds an
+image, its quartiles, images a second, and the speed relative to the table's first form. The files
+are JPEGs of ImageNet's size made from scikit-learn's photographs; they lie in the system's file
+cache.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -28,7 +30,7 @@ from benchmarks import photographs, plain_pipeline
 from shunted_jax.data.crops import CenterCrop, RandomResizedCrop
 from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.loading import LoadForTraining
-from shunted_jax.data.pipeline import train_batches
+from shunted_jax.data.pipeline import keep_freed_memory, train_batches
 from shunted_jax.data.rand_augment import RandAugment
 from shunted_jax.data.resizing import resize
 from shunted_jax.data.sources import Source, open_source
@@ -51,6 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     flags.FLAGS.mark_as_parsed()  # Grain's workers read absl's
     cv2.setNumThreads(0)
+    keep_freed_memory()  # for both sides, as in the workers
     jpegs = photographs.make_jpegs(arguments.images)
     kilobytes = sum(map(len, jpegs)) / len(jpegs) / 1000
     print(f"{platform.machine()}, {os.cpu_count()} cores, JPEGs of {kilobytes:.0f} kB on average\n")
@@ -59,14 +62,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         photographs.make_tree(Path(folder), jpegs)
         source = open_source(folder, "train")
-        for title, forms in _tables(jpegs, source).items():
+        for title, forms in _tables(jpegs).items():
             figures[title] = _one_core(title, forms, arguments.rounds)
+        figures["resizing differs by"] = _resizing_difference(jpegs)
+        figures["Grain"] = _grain(source, arguments.rounds, arguments.batches)
         figures["workers"] = _workers(source, arguments.rounds, arguments.batches)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _tables(jpegs: list[bytes], source: Source) -> dict[str, dict[str, Callable[[], int]]]:
+def _tables(jpegs: list[bytes]) -> dict[str, dict[str, Callable[[], int]]]:
     """Returns for each title the forms to compare, the plain one first; each returns its images."""
     pixels = [simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs]
     images = [Image.fromarray(image) for image in pixels]
@@ -84,23 +89,6 @@ def _tables(jpegs: list[bytes], source: Source) -> dict[str, dict[str, Callable[
         return run
 
     numbers = list(range(len(jpegs)))
-    load = LoadForTraining(source, TRAIN)
-
-    def loaded_in_batches() -> int:
-        order = np.random.default_rng(0).permutation(len(source))
-        rows = [load(int(index), _rng(i)) for i, index in enumerate(order)]
-        for start in range(0, len(rows), BATCH):
-            np.stack([row["image"] for row in rows[start : start + BATCH]])
-        return len(rows)
-
-    def through_grain() -> int:
-        batches = train_batches(source, TRAIN, batch_size=BATCH, seed=0, num_threads=1)
-        count = -(-len(source) // BATCH)
-        for _ in range(count):
-            next(batches)
-        batches.close()
-        return count * BATCH
-
     return {
         "decode the whole image": {
             "Pillow": each(lambda j: np.asarray(plain_pipeline.decode(j)), jpegs),
@@ -115,15 +103,7 @@ def _tables(jpegs: list[bytes], source: Source) -> dict[str, dict[str, Callable[
             "simplejpeg, reduced": each(_reduced, jpegs, boxes),
         },
         "resize the crop": {
-            "Pillow": each(
-                lambda im, b: np.asarray(
-                    im.crop((b[1], b[0], b[1] + b[3], b[0] + b[2])).resize(
-                        (SIZE, SIZE), Image.Resampling.BICUBIC
-                    )
-                ),
-                images,
-                boxes,
-            ),
+            "Pillow": each(_pillow_resize, images, boxes),
             "OpenCV, no antialiasing": each(
                 lambda c: cv2.resize(c, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), crops
             ),
@@ -154,10 +134,6 @@ def _tables(jpegs: list[bytes], source: Source) -> dict[str, dict[str, Callable[
             "plain": each(plain_pipeline.evaluate, jpegs),
             "ours": each(EVALUATION, jpegs),
         },
-        "full recipe from files, in batches": {
-            "a bare loop": loaded_in_batches,
-            "through Grain, one thread": through_grain,
-        },
     }
 
 
@@ -177,6 +153,12 @@ def _reduced(jpeg: bytes, box: tuple[int, int, int, int]) -> np.ndarray:
     return EncodedImage(jpeg).decode(reduce)
 
 
+def _pillow_resize(image: Image.Image, box: tuple[int, int, int, int]) -> np.ndarray:
+    top, left, height, width = box
+    crop = image.crop((left, top, left + width, top + height))
+    return np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+
+
 def _plain_crop_and_flip(jpeg: bytes, rng: np.random.Generator) -> np.ndarray:
     image = plain_pipeline.crop(plain_pipeline.decode(jpeg), rng)
     if rng.random() < 0.5:
@@ -184,60 +166,101 @@ def _plain_crop_and_flip(jpeg: bytes, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(image)
 
 
-def _one_core(title: str, forms: dict[str, Callable[[], int]], rounds: int) -> dict:
-    """Prints and returns the median microseconds an image of each form, with their spread."""
+def _resizing_difference(jpegs: list[bytes]) -> float:
+    """Prints and returns by how many grey levels training's resizing differs from Pillow's."""
+    differences = []
+    for number, jpeg in enumerate(jpegs):
+        pixels = simplejpeg.decode_jpeg(jpeg)
+        box = RandomResizedCrop(SIZE).draw_box(*pixels.shape[:2], _rng(number))
+        ours = resize(pixels, box, SIZE).astype(int)
+        differences.append(np.abs(ours - _pillow_resize(Image.fromarray(pixels), box)).mean())
+    print(f"training's resizing is {np.mean(differences):.3f} levels from Pillow's on average\n")
+    return float(np.mean(differences))
+
+
+@contextlib.contextmanager
+def _on_one_core() -> Iterator[None]:
     everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(everywhere)})
     try:
-        times = {name: [] for name in forms}
+        yield
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
+def _one_core(title: str, forms: dict[str, Callable[[], int]], rounds: int) -> dict:
+    """Measures forms that return how many images they took; the first round only warms up."""
+    seconds = {name: [] for name in forms}
+    with _on_one_core():
         for _ in range(rounds + 1):
             for name, run in forms.items():
                 start = time.perf_counter()
                 images = run()
-                times[name].append((time.perf_counter() - start) / images)
-    finally:
-        os.sched_setaffinity(0, everywhere)
-    print(title)
-    figures = {}
-    first = None
-    for name, of_form in times.items():
-        low, median, high = np.percentile(np.array(of_form[1:]) * 1e6, [25, 50, 75])
-        first = first or median
-        figures[name] = {"microseconds": median, "quartiles": [low, high], "ratio": first / median}
-        print(
-            f"  {name:28} {median:7.0f} us  ({low:.0f}-{high:.0f})  {1e6 / median:7.0f} images/s"
-            f"  {first / median:5.2f} x"
-        )
-    print()
-    return figures
+                seconds[name].append((time.perf_counter() - start) / images)
+    return _report(title, {name: of_form[1:] for name, of_form in seconds.items()})
 
 
-def _workers(source: Source, rounds: int, batches: int) -> dict:
-    """Prints and returns images a second with 1 and 2 worker processes, alternating."""
-    rates = {1: [], 2: []}
-    for _ in range(max(3, rounds // 3)):
-        for workers, of_count in rates.items():
-            of_count.append(_rate(source, workers, batches))
-    print(f"full recipe from files, batches of {BATCH}, worker processes")
-    figures = {}
-    for workers, of_count in rates.items():
-        low, median, high = np.percentile(of_count, [25, 50, 75])
-        figures[workers] = {"images_per_second": median, "quartiles": [low, high]}
-        ratio = median / np.median(rates[1])
-        print(f"  {workers} {median:7.0f} images/s  ({low:.0f}-{high:.0f})  {ratio:5.2f} x")
-    return figures
+def _grain(source: Source, rounds: int, count: int) -> dict:
+    """Measures what Grain adds to the function that it calls."""
+    load = LoadForTraining(source, TRAIN)
+    order = np.random.default_rng(0).integers(0, len(source), (count, BATCH)).tolist()
+
+    def bare() -> float:
+        start = time.perf_counter()
+        for step in order:
+            rows = [load(index, _rng(index)) for index in step]
+            {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        return (time.perf_counter() - start) / (count * BATCH)
+
+    def through_grain() -> float:
+        seconds = _seconds(source, count, num_threads=1)
+        time.sleep(1)  # until it no longer reads ahead
+        return seconds
+
+    seconds = {"a bare loop": [], "through Grain, one thread": []}
+    with _on_one_core():
+        for _ in range(rounds):
+            seconds["a bare loop"].append(bare())
+            seconds["through Grain, one thread"].append(through_grain())
+    return _report(f"full recipe from files, batches of {BATCH}, one core", seconds)
 
 
-def _rate(source: Source, workers: int, count: int) -> float:
-    batches = train_batches(source, TRAIN, batch_size=BATCH, seed=0, num_workers=workers)
-    for _ in range(4 * workers):  # started, and what was prepared meanwhile is used up
+def _workers(source: Source, rounds: int, count: int) -> dict:
+    """Measures one and two worker processes, where they may use all cores."""
+    seconds = {"1 worker": [], "2 workers": []}
+    for _ in range(rounds):
+        for workers, of_count in enumerate(seconds.values(), start=1):
+            of_count.append(_seconds(source, count, num_workers=workers, num_threads=1))
+    return _report(f"full recipe from files, batches of {BATCH}, worker processes", seconds)
+
+
+def _seconds(source: Source, count: int, **arguments: int) -> float:
+    """Returns the seconds an image takes once workers have started and buffers are full."""
+    batches = train_batches(source, TRAIN, batch_size=BATCH, seed=0, **arguments)
+    for _ in range(8):
         next(batches)
     start = time.perf_counter()
     for _ in range(count):
         next(batches)
-    rate = count * BATCH / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
     batches.close()
-    return rate
+    return seconds / (count * BATCH)
+
+
+def _report(title: str, seconds: dict[str, list[float]]) -> dict:
+    """Prints and returns each form's median and quartiles, and its ratio to the first one's."""
+    print(title)
+    figures, first = {}, None
+    for name, of_form in seconds.items():
+        low, median, high = np.percentile(np.array(of_form) * 1e6, [25, 50, 75])
+        first = first or median
+        figures[name] = {"microseconds": median, "quartiles": [low, high], "ratio": first / median}
+        print(
+            f"  {name:26} {median:6.0f} us  ({low:.0f}-{high:.0f})  {1e6 / median:6.0f} images/s"
+            f"  {first / median:5.2f} x"
+        )
+    print()
+    return figures
 
 
 if __name__ == "__main__":

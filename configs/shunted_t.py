@@ -25,7 +25,8 @@ def get_config() -> Config:
             eval_split="validation",
             image_size=224,
             crop_pct=224 / 256,
-            num_workers=8,
+            num_workers=8,  # on each host: as many as it has processors, less one or two
+            num_threads=1,  # in each worker; 8 or more where the files are in a bucket
         ),
         augment=AugmentConfig(
             crop="random_resized",

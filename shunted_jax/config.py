@@ -52,7 +52,7 @@ class DataConfig(Section):
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     on_bad_image: str = "raise"  # or "skip": what cannot be decoded is replaced and counted
     num_workers: int = 0  # processes that prepare images; 0: threads of this one
-    num_threads: int = 4  # threads that read ahead, where there are no workers
+    num_threads: int = 4  # that read ahead, in each process; more where reading takes long
 
 
 @dataclasses.dataclass

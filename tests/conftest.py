@@ -7,6 +7,12 @@ import hypothesis
 import jax
 import pytest
 
+# Compiling is most of what the suite does, and takes two thirds of the time without optimisation.
+# The programs that tests start as processes of their own are compiled as users compile them.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
 # Before anything asks for a device. One-device tests use the first of them.
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

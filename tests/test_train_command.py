@@ -17,7 +17,12 @@ def run_train(*arguments, cwd):
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "train.py"), *arguments],
         cwd=cwd,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)},
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(REPOSITORY),
+            "XLA_FLAGS": "",
+        },
         capture_output=True,
         text=True,
         timeout=300,
@@ -31,7 +36,7 @@ def run_train(*arguments, cwd):
         ("--config.optimizer.beta_1=0.8", "--config.optimizer.beta_1: .* did you mean 'beta1'"),
         ("--config.epochs.more=3", "config.epochs has no fields of its own"),
         ("-config.modle.name", "did you mean 'model'"),
-        ("--config.zzz=1", "the names are batch_size, data, "),
+        ("--config.zzz=1", "the names are augment, batch_size, "),
     ],
 )
 def test_unknown_field_is_explained(argument, message):

@@ -1,9 +1,9 @@
 """Encoded image files to RGB pixels: what real collections hold, and nothing silently wrong.
 
-JPEGs are decoded by libjpeg-turbo through simplejpeg, to the very pixels that Pillow gives, in 0.6
-of its time (`benchmarks/input_pipeline.py`). Everything else goes to Pillow, which knows the rest:
-CMYK, PNG, WebP and so on, by what a file holds and not by its name. A camera's EXIF rotation is
-ignored, as the published pipeline does.
+JPEGs are decoded by libjpeg-turbo through simplejpeg, to the very pixels that Pillow gives, in
+three quarters of its time (`benchmarks/input_pipeline.py`). Everything else goes to Pillow, which
+knows the rest: CMYK, PNG, WebP and so on, by what a file holds and not by its name. A camera's EXIF
+rotation is ignored, as the published pipeline does.
 """
 
 import io

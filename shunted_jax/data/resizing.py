@@ -19,7 +19,7 @@ _of_thread = threading.local()  # a resizer keeps its buffers, and serves one th
 def resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     """Resizes a part of an image to a square, for training.
 
-    The filter is Pillow's, in SIMD instructions: a quarter of its time, and on photographs 0.1 grey
+    The filter is Pillow's, in SIMD instructions: a fifth of its time, and on photographs 0.1 grey
     levels from it on average (`benchmarks/input_pipeline.py`). Without cykooz.resizer, Pillow
     itself.
 

@@ -10,7 +10,7 @@ import numpy as np
 from tests.golden.fill import fill, images
 
 FOLDER = Path(__file__).parent
-EVAL_CASES = sorted(path.stem for path in FOLDER.glob("eval_*.npz"))
+EVAL_CASES = sorted(path.stem for path in FOLDER.glob("eval_shunted_*.npz"))
 TRAIN_CASE = "train_shunted_t_64"
 
 

@@ -1,0 +1,166 @@
+"""The published recipe on the data that people have: ImageNet's archives, a folder tree, CIFAR."""
+
+import logging
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from shunted_jax.checkpoints import RunCheckpoints
+from shunted_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    resolve,
+)
+from shunted_jax.data import prepare
+from shunted_jax.data.sources import open_source
+from shunted_jax.errors import UserError
+from shunted_jax.reporting.metrics_files import read_metrics
+from shunted_jax.training.loop import train_and_evaluate
+from shunted_jax.training.run import make_run
+from tests.data import archives
+from tests.data.images import encode, photograph, write_tree
+
+RECIPE = {
+    "repeats": 3,
+    "rand_augment_layers": 2,
+    "erase_prob": 0.25,
+    "mixup_alpha": 0.8,
+    "cutmix_alpha": 1.0,
+}
+
+
+@pytest.fixture
+def make_config(tiny_variant):
+    """Returns a function that makes the configuration of a run with the whole recipe."""
+
+    def make(*, epochs=1.0, augment=None, **data):
+        return resolve(
+            Config(
+                model=ModelConfig(name=tiny_variant, drop_path_rate=0.1),
+                data=DataConfig(**{"image_size": 32, "num_threads": 1} | data),
+                augment=AugmentConfig(**RECIPE | (augment or {})),
+                optimizer=OptimizerConfig(warmup_epochs=0.5),
+                batch_size=8,
+                eval_batch_size=8,
+                epochs=epochs,
+                log_every_steps=1,
+            )
+        )
+
+    return make
+
+
+def train(config, workdir):
+    run = make_run(config)
+    evaluation = train_and_evaluate(run, workdir)
+    records = read_metrics(workdir / "metrics.jsonl")
+    losses = [record["train/loss"] for record in records if "train/loss" in record]
+    assert len(losses) == run.total_steps
+    assert np.isfinite(losses).all()
+    return run, evaluation, records
+
+
+def test_imagenet_from_its_archives(make_config, tmp_path):
+    source = archives.make_imagenet_archives(tmp_path / "tars", val=11)
+    data_dir = str(tmp_path / "data")
+    command = ["imagenet2012", "--source", str(source), "--data-dir", data_dir, "--partial"]
+    assert prepare.main(command) == 0
+
+    by_name = tfds.data_source("imagenet2012", split="train", data_dir=data_dir, download=False)
+    assert len(by_name) == 12
+    names = {example["file_name"].decode() for example in by_name}
+    assert {archives.CMYK, archives.PNG} <= names
+
+    config = make_config(
+        dataset="imagenet2012",
+        data_dir=data_dir,
+        eval_split="validation",
+        num_workers=1,
+        augment={"crop": "random_resized"},
+    )
+    run, evaluation, _ = train(config, tmp_path / "run")
+    assert run.total_steps == 2  # 12 images, batches of 8
+    assert run.model.num_classes == 1000
+    numbers = [run.eval_source.examples[i]["file_name"].decode() for i in range(11)]
+    expected = [archives.validation_synsets()[int(name[15:23]) - 1] for name in numbers]
+    assert [archives.synsets()[label] for label in evaluation.labels] == expected
+    assert evaluation.metrics["top1"].count == 11
+
+
+def test_a_folder_tree_with_damaged_files(make_config, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, logger="shunted_jax")
+    tree = write_tree(
+        tmp_path / "tree", {"train": {"cat": 5, "dog": 6, "owl": 4}, "val": {"dog": 5, "owl": 5}}
+    )
+    whole = encode(photograph(40, 40))
+    for file in ("train/cat/torn.jpg", "val/owl/torn.jpg"):
+        (tmp_path / "tree" / file).write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "tree/train/cat/wide.png").write_bytes(encode(photograph(8, 90), "png", "P"))
+
+    config = make_config(
+        dataset=tree, eval_split="val", on_bad_image="skip", epochs=4.0, augment={"repeats": 1}
+    )
+    run, evaluation, records = train(config, tmp_path / "run")
+    assert len(run.train_source) == 17
+    assert len(run.eval_source) == 11
+    assert records[-1]["data/bad_images"] >= 4  # once an epoch, and what was read ahead
+    assert evaluation.metrics["top1"].count == 10
+    torn = next(
+        i for i in range(11) if run.eval_source.examples[i]["file_name"] == "val/owl/torn.jpg"
+    )
+    assert sorted({*range(11)} - {torn}) == evaluation.indices.tolist()
+    labels = [run.eval_source.examples[i]["label"] for i in evaluation.indices]
+    np.testing.assert_array_equal(evaluation.labels, labels)
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "train/cat/torn.jpg" in said
+    assert "val/owl/torn.jpg" in said
+    with RunCheckpoints(tmp_path / "run" / "checkpoints", keep=1) as checkpoints:
+        meta = checkpoints.restore_meta(checkpoints.latest_step)
+    assert meta["class_names"] == ["cat", "dog", "owl"]
+
+
+def prepare_cifar(data_dir):
+    official = tfds.builder_cls("cifar100")
+
+    class Builder(official, skip_registration=True):
+        name = "cifar100"
+        pkg_dir_path = official.pkg_dir_path
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(24), "test": self._generate_examples(9)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                image = encode(photograph(32, 32, i), "png")
+                yield i, {"id": f"{i}", "image": image, "label": i, "coarse_label": i % 20}
+
+    with prepare._offline():
+        Builder(data_dir=data_dir, file_format="array_record").download_and_prepare()
+
+
+def test_cifar_gets_the_small_image_recipe(make_config, tmp_path):
+    prepare_cifar(tmp_path)
+    config = make_config(dataset="cifar100", data_dir=str(tmp_path))
+    run, evaluation, _ = train(config, tmp_path / "run")
+    assert type(run.train_transform.crop).__name__ == "PaddedCrop"
+    assert run.train_transform.crop.padding == 4
+    assert run.model.num_classes == 100
+    assert evaluation.metrics["top1"].count == 9
+    example = run.eval_source.examples[0]
+    image = run.eval_transform(example["image"])
+    np.testing.assert_array_equal(image, photograph(32, 32, int(example["id"])))
+
+
+def test_splits_of_different_classes_are_refused(make_config, tmp_path, monkeypatch):
+    tree = write_tree(tmp_path / "tree", {"train": {"cat": 2}, "val": {"cat": 2}})
+    other = open_source(write_tree(tmp_path / "other", {"val": {"cat": 1, "cow": 1}}), "val")
+    monkeypatch.setattr(
+        "shunted_jax.training.run.open_source",
+        lambda dataset, split, data_dir: open_source(dataset, split) if split == "train" else other,
+    )
+    with pytest.raises(UserError, match=r"has 1 classes and .*other, val 2.* cow"):
+        make_run(make_config(dataset=tree, eval_split="val"))
