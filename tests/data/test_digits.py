@@ -1,6 +1,7 @@
 """The digits are scikit-learn's, all of them, split the same way every time."""
 
 import hashlib
+import shutil
 import sys
 
 import numpy as np
@@ -53,6 +54,26 @@ def test_is_read_like_any_other_data_set(digits_dir):
     assert len(source) == 144
     assert source.dataset_info.features["label"].names == list("0123456789")
     assert open_source("digits", "test", digits_dir).class_names == tuple("0123456789")
+
+
+def test_is_read_by_its_own_folder_too(digits_dir):
+    by_folder = open_source(f"{digits_dir}/digits/1.0.0", "test")
+    by_name = open_source("digits", "test", digits_dir)
+    assert by_folder.class_names == by_name.class_names
+    assert [by_folder.examples[i]["image"] for i in range(360)] == [
+        by_name.examples[i]["image"] for i in range(360)
+    ]
+    assert by_name.describe(3) == "example 3 of digits, test"
+
+
+def test_a_format_without_random_access_says_how_to_convert(digits_dir, tmp_path):
+    folder = tmp_path / "digits" / "1.0.0"
+    shutil.copytree(f"{digits_dir}/digits/1.0.0", folder)
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    for dataset in ("digits", str(folder)):
+        with pytest.raises(ValueError, match="'.*' is not in a format with random.*from-tfrecord"):
+            open_source(dataset, "test", str(tmp_path))
 
 
 def test_preparing_and_reading_need_no_tensorflow(digits_dir):
