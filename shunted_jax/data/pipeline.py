@@ -8,8 +8,10 @@ interrupted.
 import ctypes
 import logging
 import signal
+import threading
 import weakref
 from collections.abc import Iterator
+from concurrent import futures
 
 import cv2
 import grain.python as grain
@@ -37,6 +39,7 @@ class Batches(Iterator[Batch]):
         # Let go of before the interpreter takes its modules apart, when closing would fail loudly.
         self._iterator = [iterator]
         self._close = weakref.finalize(self, _close_and_forget, self._iterator)
+        self._read = _read_first
         self._source = source
         self._named: set[int] = set()
         self.bad_images = 0
@@ -44,7 +47,8 @@ class Batches(Iterator[Batch]):
     def __next__(self) -> Batch:
         if not self._iterator:
             raise StopIteration  # closed
-        batch = next(self._iterator[0])
+        read, self._read = self._read, next
+        batch = read(self._iterator[0])
         bad = batch.pop("bad")
         for number in bad[bad != NONE_BAD]:
             self.bad_images += 1
@@ -193,12 +197,35 @@ def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> I
     return iter(iterable)
 
 
+# A signal to the process group, as a preemption sends, must leave the workers alive until the main
+# process has saved: it ends them itself.
+_IGNORED_BY_WORKERS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _read_first(iterator: grain.DatasetIterator) -> Batch:
+    """Reads the first batch, for which the workers are started.
+
+    They take over from the thread that starts them which signals are held back: no moment is left
+    in which one would end them. The main thread goes on to hear Ctrl-C meanwhile.
+    """
+    first = futures.Future()
+
+    def read() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED_BY_WORKERS)
+        try:
+            first.set_result(next(iterator))
+        except BaseException as error:
+            first.set_exception(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    return first.result()
+
+
 def _start_worker(worker_index: int, worker_count: int) -> None:
     del worker_index, worker_count
-    # A signal to the process group, as a preemption sends, must leave the workers alive until the
-    # main process has saved: it ends them itself.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _IGNORED_BY_WORKERS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED_BY_WORKERS)
     cv2.setNumThreads(0)  # the other processors have workers of their own
     keep_freed_memory()
 

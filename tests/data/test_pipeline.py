@@ -178,11 +178,10 @@ if __name__ == "__main__":
     flags.FLAGS.mark_as_parsed()
     source = open_source(sys.argv[1], "train")
     transform = TrainTransform(RandomResizedCrop(32))
-    batches = train_batches(source, transform, batch_size=4, seed=0, num_workers=2)
-    next(batches)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    os.killpg(0, signal.SIGTERM)
+    batches = train_batches(source, transform, batch_size=4, seed=0, num_workers=2)
     for _ in range(20):
+        os.killpg(0, signal.SIGTERM)  # while they start, too
         next(batches)
     CLOSE
     print("done")
