@@ -75,6 +75,15 @@ def test_resolved_configuration_is_frozen():
         ("data", "on_bad_image", "ignore", "on_bad_image is 'ignore', .*'raise' or 'skip'"),
         ("data", "crop_pct", 0.0, r"crop_pct is 0.0, and must be in \(0, 1\]"),
         ("optimizer", "clip_norm", 0.0, "config.optimizer.clip_norm is 0.0, and must be above 0"),
+        ("optimizer", "layer_decay", 0.0, "optimizer.layer_decay is 0.0, and must be above 0"),
+        ("optimizer", "layer_decay", 1.1, "optimizer.layer_decay is 1.1, and must be at most 1"),
+        ("optimizer", "freeze_backbone", True, "init_from is None.*name the weights"),
+        ("optimizer", "freeze_backbone", 1, "freeze_backbone is 1, and must be of type bool"),
+        ("model", "remat", "yes", "model.remat is 'yes', and must be of type bool"),
+        (None, "ema_decay", 1.0, r"config.ema_decay is 1.0, and must be in \[0, 1\)"),
+        (None, "init_from", "", "config.init_from is empty"),
+        (None, "accumulate_steps", 0, "config.accumulate_steps is 0, and must be at least 1"),
+        (None, "accumulate_steps", 3, "accumulate_steps is 3.* divide config.batch_size=1024"),
         ("mesh", "fsdp", 0, "config.mesh.fsdp 0"),
         ("mesh", "fsdp", -1, "-1 for the rest in one of them at most"),
     ],
@@ -83,6 +92,14 @@ def test_values_that_cannot_be_run_are_refused(section, field, value, message):
     config = make()
     setattr(getattr(config, section) if section else config, field, value)
     with pytest.raises(ValueError, match=message):
+        resolve(config)
+
+
+def test_frozen_backbone_has_no_rates_to_lower():
+    config = make(init_from="weights")
+    config.optimizer.freeze_backbone = True
+    config.optimizer.layer_decay = 0.8
+    with pytest.raises(ValueError, match="layer_decay is 0.8 and freeze_backbone True.*one of"):
         resolve(config)
 
 
