@@ -143,19 +143,21 @@ def _check_same_classes(train_source: Source, eval_source: Source) -> None:
 
 
 def _check_batch_sizes(config: Config, mesh: Mesh) -> None:
-    for name, size in (
-        ("batch_size", config.batch_size),
-        ("eval_batch_size", config.eval_batch_size),
-    ):
-        if size % mesh.size:
-            raise UserError(
-                f"config.{name}={size} cannot be shared evenly by {mesh.size} devices: take a "
-                f"multiple of {mesh.size}"
-            )
+    check_batch_size("batch_size", config.batch_size, mesh)
+    check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     parts = config.accumulate_steps
     if config.batch_size % (parts * mesh.size):
         raise UserError(
             f"config.batch_size={config.batch_size} in {parts} parts (config.accumulate_steps) "
             f"cannot be shared evenly by {mesh.size} devices: take a multiple of "
             f"{parts * mesh.size}"
+        )
+
+
+def check_batch_size(name: str, size: int, mesh: Mesh) -> None:
+    """Raises UserError unless all devices get as many of `config.NAME`'s rows."""
+    if size % mesh.size:
+        raise UserError(
+            f"config.{name}={size} cannot be shared evenly by {mesh.size} devices: take a "
+            f"multiple of {mesh.size}"
         )
