@@ -36,7 +36,7 @@ def run_train(*arguments, cwd):
         ("--config.optimizer.beta_1=0.8", "--config.optimizer.beta_1: .* did you mean 'beta1'"),
         ("--config.epochs.more=3", "config.epochs has no fields of its own"),
         ("-config.modle.name", "did you mean 'model'"),
-        ("--config.zzz=1", "the names are augment, batch_size, "),
+        ("--config.zzz=1", "the names are accumulate_steps, augment, "),
     ],
 )
 def test_unknown_field_is_explained(argument, message):

@@ -49,7 +49,7 @@ class Run:
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers training changes."""
+        """How many parameters the network has, frozen ones included."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.programs.abstract_state.params))
 
     def metadata(self) -> dict[str, Any]:

@@ -55,3 +55,9 @@ def test_published_recipe_runs_on_imagenet(recipe, tmp_path):
     assert rates[8] == pytest.approx(1e-3, rel=1e-4)
     assert evaluation.metrics["top1"].count == 11
     assert jax.tree.leaves(run.programs.abstract_state.ema_params) == []
+
+
+def test_parts_of_a_batch_that_devices_cannot_share_are_refused(recipe):
+    recipe.accumulate_steps = 2
+    with pytest.raises(ValueError, match="batch_size=8 in 2 parts .* by 8 devices.* of 16"):
+        make_run(resolve(recipe))
