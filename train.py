@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 
 from shunted_jax import command_line
@@ -69,7 +70,7 @@ def _evaluate(config: Config) -> None:
         raise UserError(f"--step={STEP.value}: give a number, best or latest")
     step = int(STEP.value) if STEP.value.isdigit() else STEP.value
     score = score_checkpoint(config, path, step)
-    out = Path(OUT.value or path)
+    out = epath.Path(OUT.value or path)
     write_score(score, out)
     print(f"{score.describe()}\n\n  {out / 'eval.json'}\n  {out / 'per_class.csv'}")
 

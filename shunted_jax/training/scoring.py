@@ -2,15 +2,17 @@
 
 import csv
 import dataclasses
+import io
 import json
 import logging
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+from etils import epath
 
 from shunted_jax.config import Config
 from shunted_jax.data.recipe import make_eval_transform
@@ -93,16 +95,23 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
     return Score(about, evaluation, source.class_names)
 
 
-def write_score(score: Score, folder: Path) -> None:
-    """Writes `eval.json` and `per_class.csv` into `folder`, on the first host alone."""
+def write_score(score: Score, folder: str | os.PathLike) -> None:
+    """Writes `eval.json` and `per_class.csv`, on the first host alone.
+
+    Args:
+        score: of a checkpoint.
+        folder: where to write them, local or in a bucket; made if needed.
+    """
     if jax.process_index():
         return
+    folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "eval.json").write_text(json.dumps(score.values(), indent=2) + "\n", encoding="utf-8")
-    with (folder / "per_class.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("label", "class", "examples", "correct", "top1"))
-        writer.writerows(per_class(score.evaluation, score.class_names))
+    (folder / "eval.json").write_text(json.dumps(score.values(), indent=2) + "\n")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("label", "class", "examples", "correct", "top1"))
+    writer.writerows(per_class(score.evaluation, score.class_names))
+    (folder / "per_class.csv").write_text(table.getvalue())
 
 
 def per_class(
