@@ -2,9 +2,11 @@
 
     python train.py --config=configs/digits.py
     python train.py --config=configs/digits.py --config.epochs=2 --workdir=runs/short
+    python train.py --config=configs/digits.py --workdir=runs/short --mode=eval
 
 Every field of the configuration can be set on the command line. Started again with the same
---workdir, a run goes on from its latest checkpoint.
+--workdir, a run goes on from its latest checkpoint. With --mode=eval nothing is trained: the run's
+best checkpoint is scored, or that of --config.init_from where there is no --workdir.
 """
 
 import datetime
@@ -12,12 +14,16 @@ import sys
 from pathlib import Path
 
 from absl import flags
+from etils import epath
 from ml_collections import config_flags
 
 from shunted_jax import command_line
+from shunted_jax.config import Config
+from shunted_jax.errors import UserError
 from shunted_jax.reporting.report import closing_report, write_pictures
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
+from shunted_jax.training.scoring import score_checkpoint, write_score
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "digits.py"
 
@@ -25,13 +31,23 @@ config_flags.DEFINE_config_file("config", None, "What to train, on what, how: a 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run's folder; a new one below runs/ if not given."
 )
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.")
+STEP = flags.DEFINE_string(
+    "step", "best", "Which of a run's checkpoints --mode=eval scores: a number, best or latest."
+)
+OUT = flags.DEFINE_string(
+    "out", None, "Where --mode=eval writes; the checkpoint's own folder if not given."
+)
 
 
 def main(argv: list[str]) -> None:
-    """Builds the run, trains it, reports."""
+    """Builds the run, trains it, reports; or scores a checkpoint."""
     del argv
     command_line.log_to_stderr()
     config, name = command_line.config_from_flag("config")
+    if MODE.value == "eval":
+        _evaluate(config)
+        return
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     workdir = Path(WORKDIR.value or f"runs/{name}/{started}")
 
@@ -41,6 +57,22 @@ def main(argv: list[str]) -> None:
     write_pictures(run, evaluation, workdir)
     command = command_line.without_flag("workdir", sys.argv)
     print(closing_report(run, evaluation, workdir, command))
+
+
+def _evaluate(config: Config) -> None:
+    path = WORKDIR.value or config.init_from
+    if path is None:
+        raise UserError(
+            "--mode=eval scores a checkpoint: name a run's folder with --workdir, or converted "
+            "weights with --config.init_from"
+        )
+    if STEP.value not in ("best", "latest") and not STEP.value.isdigit():
+        raise UserError(f"--step={STEP.value}: give a number, best or latest")
+    step = int(STEP.value) if STEP.value.isdigit() else STEP.value
+    score = score_checkpoint(config, path, step)
+    out = epath.Path(OUT.value or path)
+    write_score(score, out)
+    print(f"{score.describe()}\n\n  {out / 'eval.json'}\n  {out / 'per_class.csv'}")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,20 @@ from shunted_jax.config import (
 def get_config() -> Config:
     """Returns the run's configuration."""
     return Config(
-        model=ModelConfig(name="shunted_t", drop_path_rate=0.1, dtype="bfloat16"),
+        model=ModelConfig(
+            name="shunted_t",
+            drop_rate=0.0,
+            attn_drop_rate=0.0,
+            drop_path_rate=0.1,
+            dtype="bfloat16",
+        ),
         data=DataConfig(
             dataset="imagenet2012",
             eval_split="validation",
             image_size=224,
-            crop_pct=224 / 256,
+            crop_pct=224 / 256,  # the short side to 256, of which the middle 224
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
             num_workers=8,  # on each host: as many as it has processors, less one or two
             num_threads=1,  # in each worker; 8 or more where the files are in a bucket
         ),
@@ -50,10 +58,15 @@ def get_config() -> Config:
             warmup_learning_rate=1e-6,
             min_learning_rate=1e-5,
             warmup_epochs=5.0,
-            weight_decay=0.05,
+            weight_decay=0.05,  # of tensors of rank 2 and up
+            beta1=0.9,
+            beta2=0.999,
+            epsilon=1e-8,
+            clip_norm=None,
         ),
         batch_size=1024,
         eval_batch_size=1024,
         epochs=300.0,
         label_smoothing=0.1,
+        ema_decay=None,
     )

@@ -36,6 +36,7 @@ class ModelConfig(Section):
     drop_path_rate: float = 0.0
     dtype: str = "float32"  # of the computation in training; evaluation is in float32
     depthwise_form: str | None = None  # "conv", "shift"; None: the backend's fastest
+    remat: bool = False  # compute blocks again for the gradients: less memory, more time
 
 
 @dataclasses.dataclass
@@ -90,6 +91,8 @@ class OptimizerConfig(Section):
     beta2: float = 0.999
     epsilon: float = 1e-8
     clip_norm: float | None = None  # of all gradients together; None: no clipping
+    layer_decay: float = 1.0  # of the rate, for each layer below the head; 1: one rate for all
+    freeze_backbone: bool = False  # train the head alone, on the backbone as in evaluation
 
 
 @dataclasses.dataclass
@@ -111,8 +114,11 @@ class Config(Section):
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     batch_size: int = 1024  # global: over all devices of all hosts
     eval_batch_size: int = 1024  # global
+    accumulate_steps: int = 1  # parts that a batch's gradients are computed in, one after another
     epochs: float = 300.0
     label_smoothing: float = 0.1
+    ema_decay: float | None = None  # of the parameters' moving average, a step; None: no average
+    init_from: str | None = None  # converted weights or a run's folder to start from
     seed: int = 0
     log_every_steps: int = 50
     eval_every_epochs: float = 1.0  # also when a checkpoint is saved

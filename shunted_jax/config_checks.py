@@ -19,6 +19,8 @@ def problems(config: Any) -> list[str]:
         *_augment_problems(config.augment),
         *_mesh_problems(config.mesh),
         *_schedule_problems(config),
+        *_batch_problems(config),
+        *_fine_tuning_problems(config),
         *_range_problems(config),
     ]
 
@@ -116,12 +118,38 @@ def _schedule_problems(config: Any) -> Iterator[str]:
         )
 
 
+def _batch_problems(config: Any) -> Iterator[str]:
+    parts = config.accumulate_steps
+    if parts > 0 and config.batch_size % parts:
+        yield (
+            f"config.accumulate_steps is {parts}, which does not divide config.batch_size="
+            f"{config.batch_size}: take a divisor of it"
+        )
+
+
+def _fine_tuning_problems(config: Any) -> Iterator[str]:
+    optimizer = config.optimizer
+    if optimizer.freeze_backbone and config.init_from is None:
+        yield (
+            "config.optimizer.freeze_backbone is True, and config.init_from is None: a backbone "
+            "that nobody trained is not worth freezing; name the weights to start from"
+        )
+    if optimizer.freeze_backbone and optimizer.layer_decay != 1:
+        yield (
+            f"config.optimizer.layer_decay is {optimizer.layer_decay} and freeze_backbone True: "
+            "a frozen backbone has no rates to lower; take one of the two"
+        )
+    if config.init_from == "":
+        yield "config.init_from is empty: name the weights to start from, or leave it None"
+
+
 def _range_problems(config: Any) -> Iterator[str]:
     data, augment, optimizer = config.data, config.augment, config.optimizer
     at_least = {
         "seed": (config.seed, 0),
         "batch_size": (config.batch_size, 1),
         "eval_batch_size": (config.eval_batch_size, 1),
+        "accumulate_steps": (config.accumulate_steps, 1),
         "log_every_steps": (config.log_every_steps, 1),
         "keep_checkpoints": (config.keep_checkpoints, 1),
         "augment.crop_padding": (augment.crop_padding, 0),
@@ -146,6 +174,7 @@ def _range_problems(config: Any) -> Iterator[str]:
         "optimizer.learning_rate": optimizer.learning_rate,
         "optimizer.epsilon": optimizer.epsilon,
         "optimizer.clip_norm": optimizer.clip_norm,
+        "optimizer.layer_decay": optimizer.layer_decay,
     }
     for name, value in above_zero.items():
         if value is not None and value <= 0:
@@ -154,10 +183,13 @@ def _range_problems(config: Any) -> Iterator[str]:
         "label_smoothing": config.label_smoothing,
         "optimizer.beta1": optimizer.beta1,
         "optimizer.beta2": optimizer.beta2,
+        "ema_decay": config.ema_decay,
     }
     for name, value in shares.items():
-        if not 0 <= value < 1:
+        if value is not None and not 0 <= value < 1:
             yield f"config.{name} is {value}, and must be in [0, 1)"
+    if optimizer.layer_decay > 1:
+        yield f"config.optimizer.layer_decay is {optimizer.layer_decay}, and must be at most 1"
     for name in ("flip_prob", "rand_augment_prob", "erase_prob", "switch_prob"):
         if not 0 <= getattr(augment, name) <= 1:
             yield f"config.augment.{name} is {getattr(augment, name)}, and must be in [0, 1]"

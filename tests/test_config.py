@@ -1,5 +1,6 @@
 """What can be set, and what is refused with the name that was meant."""
 
+import ast
 import json
 import runpy
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from shunted_jax.config import Config, DataConfig, differences, resolve, to_dict
 
 REPOSITORY = Path(__file__).parent.parent
-FILES = sorted((REPOSITORY / "configs").glob("*.py"))
+FILES = sorted((REPOSITORY / "configs").glob("[!_]*.py"))
 
 
 def make(**changes):
@@ -21,6 +22,78 @@ def test_every_file_in_configs_resolves(path):
     module = runpy.run_path(str(path))
     resolve(module["get_config"]())
     assert f"--config=configs/{path.name}" in module["__doc__"]
+
+
+# SPEC.md section 3, where a variant does not differ.
+RECIPE = {
+    "batch_size": 1024,
+    "epochs": 300,
+    "label_smoothing": 0.1,
+    "ema_decay": None,
+    "accumulate_steps": 1,
+    "init_from": None,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.999,
+    "optimizer.epsilon": 1e-8,
+    "optimizer.weight_decay": 0.05,
+    "optimizer.learning_rate": 5e-4 * 1024 / 512,
+    "optimizer.min_learning_rate": 1e-5,
+    "optimizer.warmup_epochs": 5,
+    "optimizer.warmup_learning_rate": 1e-6,
+    "optimizer.clip_norm": None,
+    "optimizer.layer_decay": 1,
+    "optimizer.freeze_backbone": False,
+    "model.drop_rate": 0,
+    "model.attn_drop_rate": 0,
+    "model.dtype": "bfloat16",
+    "augment.crop": "random_resized",
+    "augment.crop_area": (0.08, 1),
+    "augment.crop_aspect": (3 / 4, 4 / 3),
+    "augment.flip_prob": 0.5,
+    "augment.rand_augment_layers": 2,
+    "augment.rand_augment_prob": 0.5,
+    "augment.rand_augment_magnitude": 9,
+    "augment.rand_augment_magnitude_std": 0.5,
+    "augment.erase_prob": 0.25,
+    "augment.erase_area": (0.02, 1 / 3),
+    "augment.erase_aspect": (0.3, 1 / 0.3),
+    "augment.mixup_alpha": 0.8,
+    "augment.cutmix_alpha": 1,
+    "augment.switch_prob": 0.5,
+    "augment.repeats": 3,
+    "data.dataset": "imagenet2012",
+    "data.eval_split": "validation",
+    "data.image_size": 224,
+    "data.crop_pct": 224 / 256,
+    "data.mean": (0.485, 0.456, 0.406),
+    "data.std": (0.229, 0.224, 0.225),
+}
+VARIANTS = {
+    "shunted_t": {"model.drop_path_rate": 0.1},
+    "shunted_s": {"model.drop_path_rate": 0.2},
+    "shunted_b": {"model.drop_path_rate": 0.3, "optimizer.clip_norm": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_shipped_recipe_is_the_published_one(name):
+    config = resolve(runpy.run_path(str(REPOSITORY / "configs" / f"{name}.py"))["get_config"]())
+    expected = RECIPE | {"model.name": name} | VARIANTS[name]
+    found = {}
+    for field in expected:
+        found[field] = config
+        for part in field.split("."):
+            found[field] = getattr(found[field], part)
+    assert found == expected
+
+
+def test_published_numbers_are_written_out():
+    text = (REPOSITORY / "configs" / "shunted_t.py").read_text()
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    written = {keyword.arg for call in calls for keyword in call.keywords}
+    # What is off as a matter of course, and was not in the published code either.
+    off = {"accumulate_steps", "init_from", "layer_decay", "freeze_backbone"}
+    assert {field.split(".")[-1] for field in RECIPE} - off <= written
 
 
 def test_unknown_names_are_refused_wherever_they_are_set():
@@ -75,6 +148,15 @@ def test_resolved_configuration_is_frozen():
         ("data", "on_bad_image", "ignore", "on_bad_image is 'ignore', .*'raise' or 'skip'"),
         ("data", "crop_pct", 0.0, r"crop_pct is 0.0, and must be in \(0, 1\]"),
         ("optimizer", "clip_norm", 0.0, "config.optimizer.clip_norm is 0.0, and must be above 0"),
+        ("optimizer", "layer_decay", 0.0, "optimizer.layer_decay is 0.0, and must be above 0"),
+        ("optimizer", "layer_decay", 1.1, "optimizer.layer_decay is 1.1, and must be at most 1"),
+        ("optimizer", "freeze_backbone", True, "init_from is None.*name the weights"),
+        ("optimizer", "freeze_backbone", 1, "freeze_backbone is 1, and must be of type bool"),
+        ("model", "remat", "yes", "model.remat is 'yes', and must be of type bool"),
+        (None, "ema_decay", 1.0, r"config.ema_decay is 1.0, and must be in \[0, 1\)"),
+        (None, "init_from", "", "config.init_from is empty"),
+        (None, "accumulate_steps", 0, "config.accumulate_steps is 0, and must be at least 1"),
+        (None, "accumulate_steps", 3, "accumulate_steps is 3.* divide config.batch_size=1024"),
         ("mesh", "fsdp", 0, "config.mesh.fsdp 0"),
         ("mesh", "fsdp", -1, "-1 for the rest in one of them at most"),
     ],
@@ -83,6 +165,14 @@ def test_values_that_cannot_be_run_are_refused(section, field, value, message):
     config = make()
     setattr(getattr(config, section) if section else config, field, value)
     with pytest.raises(ValueError, match=message):
+        resolve(config)
+
+
+def test_frozen_backbone_has_no_rates_to_lower():
+    config = make(init_from="weights")
+    config.optimizer.freeze_backbone = True
+    config.optimizer.layer_decay = 0.8
+    with pytest.raises(ValueError, match="layer_decay is 0.8 and freeze_backbone True.*one of"):
         resolve(config)
 
 

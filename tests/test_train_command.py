@@ -36,7 +36,7 @@ def run_train(*arguments, cwd):
         ("--config.optimizer.beta_1=0.8", "--config.optimizer.beta_1: .* did you mean 'beta1'"),
         ("--config.epochs.more=3", "config.epochs has no fields of its own"),
         ("-config.modle.name", "did you mean 'model'"),
-        ("--config.zzz=1", "the names are augment, batch_size, "),
+        ("--config.zzz=1", "the names are accumulate_steps, augment, "),
     ],
 )
 def test_unknown_field_is_explained(argument, message):
@@ -63,6 +63,9 @@ def test_known_fields_are_not_explained():
         (["--config.batch_size=many"], "--config.batch_size=many"),
         (["--config=nowhere.py"], "--config=nowhere.py: there is no such file"),
         (["--config.data.data_dir=nowhere"], "no data set 'digits' is prepared"),
+        (["--mode=evaluate"], "--mode=evaluate"),
+        (["--mode=eval"], "--mode=eval scores a checkpoint: name a run's folder with --workdir"),
+        (["--mode=eval", "--workdir=x", "--step=5th"], "--step=5th: give a number, best or latest"),
     ],
 )
 def test_mistakes_end_in_a_sentence(arguments, message, tmp_path):

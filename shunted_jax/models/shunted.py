@@ -42,6 +42,8 @@ class ShuntedTransformer(nn.Module):
             from 0 at the first block.
         depthwise_form: "conv" or "shift", see `models/depthwise.py`; None takes what is fastest
             on the backend.
+        remat: in training, keep of each block only its input, and compute the rest again for the
+            gradients: less memory for about a third more work, and the same parameters.
         dtype: of the computation; logits are float32 all the same.
         param_dtype: of the parameters.
 
@@ -63,6 +65,7 @@ class ShuntedTransformer(nn.Module):
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     depthwise_form: str | None = None
+    remat: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -103,6 +106,7 @@ class ShuntedTransformer(nn.Module):
                 ),
                 drop_path_rates=tuple(rates[end - depth : end]),
                 embed_patches=index > 0,
+                remat=self.remat,
                 **dtypes,
             )
             for index, (depth, end) in enumerate(zip(self.depths, ends, strict=True))

@@ -53,6 +53,12 @@ class Block(nn.Module):
         return x + DropPath(self.drop_path_rate, name="drop_path2")(y, train=train)
 
 
+@nn.remat
+def _rematerialized(block: Block, x: jax.Array) -> jax.Array:
+    # A function of arrays alone: given to nn.remat itself, `train` would be traced.
+    return block(x, train=True)
+
+
 class Stage(nn.Module):
     """The blocks of one resolution: a patch embedding (stages after the first), blocks, a norm.
 
@@ -61,12 +67,14 @@ class Stage(nn.Module):
         block: makes a `Block` of this stage, given its `drop_path_rate` and `name`.
         drop_path_rates: one for each block.
         embed_patches: whether the input is the previous stage's map, not the stem's.
+        remat: in training, compute each block again for the gradients instead of keeping it.
     """
 
     embed_dim: int
     block: Callable[..., Block]
     drop_path_rates: tuple[float, ...]
     embed_patches: bool = True
+    remat: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -77,5 +85,6 @@ class Stage(nn.Module):
         if self.embed_patches:
             x = OverlapPatchEmbed(self.embed_dim, name="patch_embed", **dtypes)(x)
         for index, rate in enumerate(self.drop_path_rates):
-            x = self.block(drop_path_rate=rate, name=f"blocks_{index}")(x, train=train)
+            block = self.block(drop_path_rate=rate, name=f"blocks_{index}")
+            x = _rematerialized(block, x) if self.remat and train else block(x, train=train)
         return LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm", **dtypes)(x)

@@ -1,12 +1,18 @@
-"""Scoring a state on the whole evaluation split, exact to the example."""
+"""Scoring parameters on the whole evaluation split, exact to the example."""
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from shunted_jax.config import Config
 from shunted_jax.data.pipeline import eval_batches
+from shunted_jax.data.sources import Source
+from shunted_jax.data.transforms import EvalTransform
 from shunted_jax.training.metrics import Mean
 from shunted_jax.training.prefetch import prefetch_to_device
 from shunted_jax.training.run import Run
@@ -23,16 +29,22 @@ class Evaluation:
             images that could not be decoded.
         labels: int32 [examples].
         predictions: int32 [examples].
+        averaged: the same of the parameters' moving average; None where none is kept.
     """
 
     metrics: dict[str, Mean]
     indices: np.ndarray
     labels: np.ndarray
     predictions: np.ndarray
+    averaged: "Evaluation | None" = None
 
     def values(self) -> dict[str, float]:
         """Returns the means by name, as `metrics.jsonl` holds them."""
-        return {f"eval/{name}": mean.value for name, mean in self.metrics.items()}
+        values = {f"eval/{name}": mean.value for name, mean in self.metrics.items()}
+        if self.averaged is not None:
+            means = self.averaged.metrics.items()
+            values |= {f"eval_ema/{name}": mean.value for name, mean in means}
+        return values
 
     def top1_text(self) -> str:
         """Returns top-1 with its count, as in `99.17 % (357 of 360)`."""
@@ -41,11 +53,48 @@ class Evaluation:
 
 
 def evaluate(run: Run, state: TrainState) -> Evaluation:
-    """Runs the evaluation step over the evaluation split; every host calls it and gets the same."""
-    config = run.config
-    batches = eval_batches(
+    """Scores a run's state, and the moving average of its parameters where it keeps one.
+
+    Every host calls it and gets the same.
+    """
+    candidates = [state.variables]
+    if state.ema_params is not None:
+        candidates.append(state.averaged_variables)
+    first, *averaged = score_all(
+        candidates,
+        run.programs.eval_step,
         run.eval_source,
         run.eval_transform,
+        run.config,
+        run.mesh,
+    )
+    return dataclasses.replace(first, averaged=averaged[0] if averaged else None)
+
+
+def score_all(
+    candidates: Sequence[dict[str, Any]],
+    eval_step: Callable[..., Any],
+    source: Source,
+    transform: EvalTransform,
+    config: Config,
+    mesh: Mesh,
+) -> list[Evaluation]:
+    """Scores several sets of variables on the same images, each read once.
+
+    Args:
+        candidates: variables in their shards.
+        eval_step: as `programs.Programs` has it.
+        source: what to score them on.
+        transform: from an encoded image to what the network is given.
+        config: `eval_batch_size` and how to read the data.
+        mesh: as `sharding.make_mesh` returns it.
+
+    Returns:
+        An evaluation for each of the candidates.
+    """
+    batches = eval_batches(
+        source,
+        transform,
         batch_size=config.eval_batch_size,
         on_bad_image=config.data.on_bad_image,
         process_index=jax.process_index(),
@@ -55,9 +104,13 @@ def evaluate(run: Run, state: TrainState) -> Evaluation:
     )
     with contextlib.closing(batches):
         outputs = [
-            jax.device_get(run.programs.eval_step(state, batch))
-            for batch in prefetch_to_device(batches, run.mesh)
+            jax.device_get([eval_step(variables, batch) for variables in candidates])
+            for batch in prefetch_to_device(batches, mesh)
         ]
+    return [_summed(of_candidate) for of_candidate in zip(*outputs, strict=True)]
+
+
+def _summed(outputs: Sequence[tuple[dict[str, Mean], dict[str, np.ndarray]]]) -> Evaluation:
     all_metrics, all_rows = zip(*outputs, strict=True)
     totals = all_metrics[0]
     for metrics in all_metrics[1:]:

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from shunted_jax.config import OptimizerConfig
+from shunted_jax.training.layers import is_in_head, rate_factors
 
 
 def learning_rate_schedule(
@@ -35,15 +36,43 @@ def weight_decay_mask(params: Any) -> Any:
 def make_optimizer(
     config: OptimizerConfig, learning_rate: optax.ScalarOrSchedule
 ) -> optax.GradientTransformation:
-    """Returns AdamW with decoupled weight decay, after clipping by global norm if asked for."""
-    adamw = optax.adamw(
-        learning_rate,
-        b1=config.beta1,
-        b2=config.beta2,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        mask=weight_decay_mask,
+    """Returns AdamW with decoupled weight decay, after clipping by global norm if asked for.
+
+    With `config.layer_decay` each layer has a rate of its own. With `config.freeze_backbone` only
+    the head changes; there are no moments of other parameters, nor do their gradients count when
+    clipping.
+    """
+    parts = []
+    if config.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    parts.append(
+        optax.adamw(
+            learning_rate,
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=weight_decay_mask,
+        )
     )
-    if config.clip_norm is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
+    if config.layer_decay != 1:
+        # Last, where an update is the rate times something, weight decay included.
+        parts.append(_scale_by_layer(config.layer_decay))
+    tx = parts[0] if len(parts) == 1 else optax.chain(*parts)
+    if not config.freeze_backbone:
+        return tx
+    return optax.partition({"trained": tx, "frozen": optax.set_to_zero()}, _freezing_labels)
+
+
+def _scale_by_layer(decay: float) -> optax.GradientTransformation:
+    def scale(updates: Any, params: Any) -> Any:
+        factors = rate_factors(params, decay)
+        return jax.tree.map(lambda update, factor: factor * update, updates, factors)
+
+    return optax.stateless(scale)
+
+
+def _freezing_labels(params: Any) -> Any:
+    return jax.tree.map_with_path(
+        lambda path, _: "trained" if is_in_head(path) else "frozen", params
+    )

@@ -32,7 +32,7 @@ class Programs:
         abstract_state: `jax.ShapeDtypeStruct` leaves with the shardings that every state has.
         init: key -> state, its arrays made straight in their shards.
         train_step: (state, batch, key) -> (state, metrics); the state given is used up.
-        eval_step: (state, batch) -> (metrics, rows), the same on every host.
+        eval_step: (variables, batch) -> (metrics, rows), the same on every host.
     """
 
     abstract_state: TrainState
@@ -54,7 +54,7 @@ def make_programs(
     """
 
     def init(key: jax.Array) -> TrainState:
-        return init_state(model, tx, key)
+        return init_state(model, tx, key, with_ema=config.ema_decay is not None)
 
     shapes = jax.eval_shape(init, jax.random.key(config.seed))
     states = state_shardings(shapes, mesh)
@@ -79,7 +79,7 @@ def make_programs(
         ),
         eval_step=jax.jit(
             make_eval_step(model, config),
-            in_shardings=(states, batches),
+            in_shardings=(states.variables, batches),
             out_shardings=everywhere,
         ),
     )
@@ -94,7 +94,7 @@ def compile_steps(programs: Programs, config: Config, mesh: Mesh) -> Programs:
             programs.abstract_state, _abstract_batch(config, config.batch_size, mesh), key
         ).compile(),
         eval_step=programs.eval_step.lower(
-            programs.abstract_state,
+            programs.abstract_state.variables,
             _abstract_batch(config, config.eval_batch_size, mesh) | _abstract_mask(config, mesh),
         ).compile(),
     )

@@ -20,6 +20,7 @@ from shunted_jax.models.fields import to_json
 from shunted_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from shunted_jax.training.programs import Programs, make_programs
 from shunted_jax.training.sharding import make_mesh
+from shunted_jax.training.starting import initialize_from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Run:
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers training changes."""
+        """How many parameters the network has, frozen ones included."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.programs.abstract_state.params))
 
     def metadata(self) -> dict[str, Any]:
@@ -100,7 +101,11 @@ def make_run(config: Config) -> Run:
     schedule = learning_rate_schedule(
         config.optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
     )
-    model = _make_model(config, num_classes=len(train_source.class_names))
+    model = make_model(config, num_classes=len(train_source.class_names))
+    programs = make_programs(model, make_optimizer(config.optimizer, schedule), config, mesh)
+    if config.init_from is not None:
+        init = initialize_from(config.init_from, model, programs.init)
+        programs = dataclasses.replace(programs, init=init)
     return Run(
         config=config,
         train_source=train_source,
@@ -110,14 +115,15 @@ def make_run(config: Config) -> Run:
         model=model,
         mesh=mesh,
         schedule=schedule,
-        programs=make_programs(model, make_optimizer(config.optimizer, schedule), config, mesh),
+        programs=programs,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         eval_every_steps=max(1, round(config.eval_every_epochs * steps_per_epoch)),
     )
 
 
-def _make_model(config: Config, num_classes: int) -> ShuntedTransformer:
+def make_model(config: Config, num_classes: int) -> ShuntedTransformer:
+    """Returns the network that `config.model` describes."""
     fields = {name: value for name, value in vars(config.model).items() if not name.startswith("_")}
     name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
     return create_model(
@@ -137,12 +143,21 @@ def _check_same_classes(train_source: Source, eval_source: Source) -> None:
 
 
 def _check_batch_sizes(config: Config, mesh: Mesh) -> None:
-    for name, size in (
-        ("batch_size", config.batch_size),
-        ("eval_batch_size", config.eval_batch_size),
-    ):
-        if size % mesh.size:
-            raise UserError(
-                f"config.{name}={size} cannot be shared evenly by {mesh.size} devices: take a "
-                f"multiple of {mesh.size}"
-            )
+    check_batch_size("batch_size", config.batch_size, mesh)
+    check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
+    parts = config.accumulate_steps
+    if config.batch_size % (parts * mesh.size):
+        raise UserError(
+            f"config.batch_size={config.batch_size} in {parts} parts (config.accumulate_steps) "
+            f"cannot be shared evenly by {mesh.size} devices: take a multiple of "
+            f"{parts * mesh.size}"
+        )
+
+
+def check_batch_size(name: str, size: int, mesh: Mesh) -> None:
+    """Raises UserError unless all devices get as many of `config.NAME`'s rows."""
+    if size % mesh.size:
+        raise UserError(
+            f"config.{name}={size} cannot be shared evenly by {mesh.size} devices: take a "
+            f"multiple of {mesh.size}"
+        )

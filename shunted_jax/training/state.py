@@ -19,21 +19,32 @@ class TrainState:
         params: the trainable parameters.
         batch_stats: the running statistics of batch norm.
         opt_state: the optimizer's.
+        ema_params: the parameters' moving average; None where none is kept.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    ema_params: Any = None
 
     @property
     def variables(self) -> dict[str, Any]:
         """The collections that `model.apply` takes."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
+    @property
+    def averaged_variables(self) -> dict[str, Any]:
+        """The same with averaged parameters; batch norm's statistics are averages as they are."""
+        return {"params": self.ema_params, "batch_stats": self.batch_stats}
+
 
 def init_state(
-    model: ShuntedTransformer, tx: optax.GradientTransformation, key: jax.Array
+    model: ShuntedTransformer,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    *,
+    with_ema: bool = False,
 ) -> TrainState:
     """Returns the state before the first step; pure, to be jitted straight into its shards.
 
@@ -41,6 +52,7 @@ def init_state(
         model: the network.
         tx: the optimizer.
         key: decides the initial parameters.
+        with_ema: keep a moving average of the parameters, which starts from the initial ones.
     """
     side = model.min_image_size  # parameters do not depend on the size: the smallest is quickest
     images = jnp.zeros((1, side, side, model.in_channels))
@@ -50,4 +62,6 @@ def init_state(
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=tx.init(variables["params"]),
+        # Arrays of their own: a step is given both to use up.
+        ema_params=jax.tree.map(jnp.copy, variables["params"]) if with_ema else None,
     )

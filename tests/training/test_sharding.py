@@ -75,7 +75,7 @@ def losses_on(mesh_config, steps=4):
         state, metrics = programs.train_step(state, put_batch(batch, mesh), jax.random.key(1))
         losses.append((metrics["loss"].value, metrics["grad_norm"].value))
     batch["mask"] = np.arange(16) < 11
-    metrics, rows = programs.eval_step(state, put_batch(batch, mesh))
+    metrics, rows = programs.eval_step(state.variables, put_batch(batch, mesh))
     return state, losses, metrics, rows
 
 

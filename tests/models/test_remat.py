@@ -1,0 +1,59 @@
+"""Rematerialisation: less memory, and nothing else that differs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shunted_jax.models import ShuntedTransformer
+from tests.quick import quick_jit
+
+MODEL = ShuntedTransformer(
+    depths=(2,),
+    embed_dims=(8,),
+    num_heads=(2,),
+    mlp_ratios=(2,),
+    sr_ratios=(1,),
+    num_classes=5,
+    drop_path_rate=0.5,
+)
+IMAGES = np.random.default_rng(0).standard_normal((4, 16, 16, 3)).astype(np.float32)
+
+
+def test_gradients_statistics_and_draws_are_the_same():
+    init = quick_jit(MODEL.init)
+    variables = init(jax.random.key(0), IMAGES)
+
+    def results(model):
+        def loss_fn(params):
+            logits, updates = model.apply(
+                {**variables, "params": params},
+                IMAGES,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(1)},
+            )
+            return jnp.sum(logits**2), updates
+
+        compiled = quick_jit(jax.value_and_grad(loss_fn, has_aux=True))
+        compiled = compiled.lower(variables["params"]).compile()
+        return compiled(variables["params"]), compiled.as_text()
+
+    (kept, kept_text), (again, again_text) = (
+        results(model) for model in (MODEL, MODEL.clone(remat=True))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept, again)
+    # The softmax of each block is computed once more.
+    assert again_text.count("exponential(") > kept_text.count("exponential(")
+
+
+def test_parameters_and_evaluation_do_not_know_of_it():
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(MODEL.init, key, IMAGES)
+    remat = MODEL.clone(remat=True)
+    assert jax.eval_shape(remat.init, key, IMAGES) == shapes
+    in_training = jax.eval_shape(
+        lambda: remat.init({"params": key, "dropout": key}, IMAGES, train=True)
+    )
+    assert in_training == shapes
+    same = [str(jax.make_jaxpr(model.apply)(shapes, IMAGES)) for model in (MODEL, remat)]
+    assert same[0] == same[1]
