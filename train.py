@@ -4,18 +4,22 @@
     python train.py --config=configs/digits.py --config.epochs=2 --workdir=runs/short
 
 Every field of the configuration can be set on the command line. Started again with the same
---workdir, a run goes on from its latest checkpoint.
+--workdir, a run goes on from its latest checkpoint. On several hosts, start it on each of them:
+docs/training.md.
 """
 
 import datetime
 import sys
 from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
 from shunted_jax import command_line
+from shunted_jax.errors import UserError
 from shunted_jax.reporting.report import closing_report, write_pictures
+from shunted_jax.training import distributed
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 
@@ -25,6 +29,7 @@ config_flags.DEFINE_config_file("config", None, "What to train, on what, how: a 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run's folder; a new one below runs/ if not given."
 )
+DISTRIBUTED = flags.DEFINE_string("distributed", "auto", distributed.HELP)
 
 
 def main(argv: list[str]) -> None:
@@ -32,12 +37,22 @@ def main(argv: list[str]) -> None:
     del argv
     command_line.log_to_stderr()
     config, name = command_line.config_from_flag("config")
+    distributed.connect(DISTRIBUTED.value)
+    command_line.log_to_stderr()  # again: from here on, one process speaks
+    if WORKDIR.value is None and jax.process_count() > 1:
+        raise UserError(
+            f"{jax.process_count()} processes train as one: name a folder that all of them see, "
+            "with --workdir"
+        )
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     workdir = Path(WORKDIR.value or f"runs/{name}/{started}")
 
     run = make_run(config)
-    print(f"{name}: into {workdir}\n{run.describe()}")
+    if distributed.is_first_process():
+        print(f"{name}: into {workdir}\n{run.describe()}", flush=True)
     evaluation = train_and_evaluate(run, workdir)
+    if not distributed.is_first_process():
+        return
     write_pictures(run, evaluation, workdir)
     command = command_line.without_flag("workdir", sys.argv)
     print(closing_report(run, evaluation, workdir, command))
