@@ -37,6 +37,11 @@ def main(argv: list[str]) -> None:
     del argv
     command_line.log_to_stderr()
     config, name = command_line.config_from_flag("config")
+    if WORKDIR.value and "://" in WORKDIR.value:
+        raise UserError(
+            f"--workdir={WORKDIR.value}: metrics and pictures need a folder; mount the bucket, as "
+            "with Cloud Storage FUSE, and name the mount"
+        )
     distributed.connect(DISTRIBUTED.value)
     command_line.log_to_stderr()  # again: from here on, one process speaks
     if WORKDIR.value is None and jax.process_count() > 1:

@@ -63,6 +63,8 @@ def test_known_fields_are_not_explained():
         (["--config.batch_size=many"], "--config.batch_size=many"),
         (["--config=nowhere.py"], "--config=nowhere.py: there is no such file"),
         (["--config.data.data_dir=nowhere"], "no data set 'digits' is prepared"),
+        (["--distributed=yes"], "--distributed=yes has 1 of three parts: give"),
+        (["--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: metrics and pictures need"),
     ],
 )
 def test_mistakes_end_in_a_sentence(arguments, message, tmp_path):

@@ -17,8 +17,8 @@ from shunted_jax.training.run import Run
 
 logger = logging.getLogger(__name__)
 
-# The share of the time from which on it is worth a line in the log.
-_LONG_WAIT = 0.1
+# The share of the time from which on waiting is worth a line in the log, and over how many steps.
+_LONG_WAIT, _JUDGED_STEPS = 0.1, 20
 
 
 class DataWait(Iterator):
@@ -66,7 +66,8 @@ class Gauges:
         """
         self._data_wait = data_wait
         self._data = run.config.data
-        self._readings, self._warned = 0, False
+        self._judged = [0.0, 0.0, 0]  # seconds waited, seconds and steps in all
+        self._started, self._warned = False, False
         peak = peak_flops(run.mesh.devices.flat[0])
         self._least_step_seconds = (
             training_flops(run) / (peak * run.mesh.size) if peak is not None else None
@@ -79,22 +80,32 @@ class Gauges:
             step_seconds: the time a step took, on average since the last call.
         """
         waited, steps = self._data_wait.take()
-        share = min(1.0, waited / (step_seconds * steps)) if steps else 0.0
-        self._readings += 1
-        # The first time, the pipeline was starting.
-        if share > _LONG_WAIT and self._readings > 1 and not self._warned:
-            self._warned = True
-            logger.warning(
-                "%.0f %% of the last %d steps went in waiting for images: raise "
-                "config.data.num_workers (now %d; this host has %d processors), or, where files "
-                "are slow to read, config.data.num_threads (now %d)",
-                *(100 * share, steps, self._data.num_workers, _processors()),
-                self._data.num_threads,
-            )
-        readings = {"data_wait_share": share}
+        self._judge_wait(waited, step_seconds * steps, steps)
+        readings = {"data_wait_share": min(1.0, waited / (step_seconds * steps)) if steps else 0.0}
         if self._least_step_seconds is not None:
             readings["model_flop_utilization"] = self._least_step_seconds / step_seconds
         return readings | memory_gib()
+
+    def _judge_wait(self, waited: float, seconds: float, steps: int) -> None:
+        if not self._started:
+            self._started = True  # but so was the pipeline only now
+            return
+        window = (waited, seconds, steps)
+        self._judged = [old + new for old, new in zip(self._judged, window, strict=True)]
+        waited, seconds, steps = self._judged
+        if steps < _JUDGED_STEPS:
+            return
+        self._judged = [0.0, 0.0, 0]
+        if waited <= _LONG_WAIT * seconds or self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "%.0f %% of the last %d steps went in waiting for images: raise "
+            "config.data.num_workers (now %d; this host has %d processors) or, where files are "
+            "slow to read, config.data.num_threads (now %d)",
+            *(100 * waited / seconds, steps, self._data.num_workers, _processors()),
+            self._data.num_threads,
+        )
 
 
 def training_flops(run: Run) -> int:
