@@ -167,17 +167,17 @@ def _not_connected(error: Exception) -> UserError:
 
 def _give_up(place: Place | None, timeout_s: float) -> NoReturn:
     if place is None:
-        who = "the other processes that the scheduler names did not come"
+        who = "the other processes that the scheduler names have not come"
         remedy = "start the program on every host of the slice or job"
     elif place.process_id == 0 or _answers(place.coordinator):
-        who = f"not all of the {place.num_processes} processes came to {place.coordinator}"
+        who = f"not all of the {place.num_processes} processes have come to {place.coordinator}"
         remedy = f"start one for each ID from 0 to {place.num_processes - 1}"
     else:
         who = f"nothing answers at {place.coordinator}, where process 0 must be"
         remedy = "check the address, that its port can be reached, and that process 0 runs"
     program = os.path.basename(sys.argv[0])
     print(
-        f"{program}: {who} within {timeout_s:.0f} s: {remedy}; --distributed=off trains in a "
+        f"{program}: after {timeout_s:.0f} s, {who}: {remedy}; --distributed=off trains in a "
         "single process",
         file=sys.stderr,
         flush=True,

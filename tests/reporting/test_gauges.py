@@ -94,7 +94,7 @@ def test_utilization_is_of_the_paper_count_and_all_devices():
     batches = DataWait(iter("ab"))
     next(batches)
     utilization = Gauges(run, batches).read(step_seconds=0.05)["model_flop_utilization"]
-    assert utilization == training_flops(run) / 0.05 / (8 * 312e12)
+    assert utilization == pytest.approx(training_flops(run) / 0.05 / (8 * 312e12))
 
 
 @pytest.mark.parametrize(
