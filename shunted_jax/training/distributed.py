@@ -105,6 +105,8 @@ def connect(flag: str = "auto", timeout_s: float = TIMEOUT_SECONDS) -> None:
             place.num_processes,
             place.coordinator,
         )
+        if place.process_id == 0:
+            _check_port(place)
     # JAX ends the process when its own time is up, with a signal and a stack of C++ functions.
     watchdog = threading.Timer(timeout_s, _give_up, (place, timeout_s))
     watchdog.daemon = True
@@ -155,6 +157,22 @@ def slurm_devices(environ: Mapping[str, str]) -> list[int] | None:
     each = visible // num_tasks
     first = int(environ["SLURM_LOCALID"]) * each
     return list(range(first, first + each))
+
+
+def _check_port(place: Place) -> None:
+    # JAX's own answer to a port that is taken may be a segmentation fault.
+    port = int(place.coordinator.rsplit(":", 1)[1])
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a run before may just be over
+        try:
+            probe.bind(("", port))
+            probe.listen()
+        except OSError as error:
+            raise UserError(
+                f"--distributed={place.coordinator},...: port {port} is in use on this host: take "
+                f"another, the same for all processes ({error.strerror})"
+            ) from error
 
 
 def _not_connected(error: Exception) -> UserError:

@@ -142,6 +142,6 @@ def test_port_that_is_taken():
         taken.bind(("::", 0))
         taken.listen()
         result = in_a_process(connecting(f"127.0.0.1:{taken.getsockname()[1]},2,0"))
-    assert "error: the processes of this run could not be connected" in result.stderr
-    assert "port is free" in result.stderr
+    assert "error: --distributed=127.0.0.1:" in result.stderr
+    assert "is in use on this host: take another, the same for all processes" in result.stderr
     assert "Traceback" not in result.stderr

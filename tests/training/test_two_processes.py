@@ -189,7 +189,7 @@ def test_two_processes_train_as_one_does(train_here, reference, config_file, tmp
     assert "32 global, 16 a process, 4 a device" in said
     assert "step 20 of 20" in log
     assert "s a step, the 19 steps to come take about" in log
-    assert not [line for line in other_said.splitlines() if not line.startswith("[Gloo]")]
+    assert not re.search(r"devices|batch|top-1", other_said)
     assert not re.search(r"step \d+ of|initialising|compiled in", other_log)
     assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 1
     assert {file.name for file in tmp_path.iterdir()} == {
