@@ -6,13 +6,15 @@
 
 Every field of the configuration can be set on the command line. Started again with the same
 --workdir, a run goes on from its latest checkpoint. With --mode=eval nothing is trained: the run's
-best checkpoint is scored, or that of --config.init_from where there is no --workdir.
+best checkpoint is scored, or that of --config.init_from where there is no --workdir. On several
+hosts, start it on each of them: docs/training.md.
 """
 
 import datetime
 import sys
 from pathlib import Path
 
+import jax
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
@@ -21,6 +23,7 @@ from shunted_jax import command_line
 from shunted_jax.config import Config
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.report import closing_report, write_pictures
+from shunted_jax.training import distributed
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from shunted_jax.training.scoring import score_checkpoint, write_score
@@ -38,6 +41,7 @@ STEP = flags.DEFINE_string(
 OUT = flags.DEFINE_string(
     "out", None, "Where --mode=eval writes; the checkpoint's own folder if not given."
 )
+DISTRIBUTED = flags.DEFINE_string("distributed", "auto", distributed.HELP)
 
 
 def main(argv: list[str]) -> None:
@@ -45,15 +49,30 @@ def main(argv: list[str]) -> None:
     del argv
     command_line.log_to_stderr()
     config, name = command_line.config_from_flag("config")
+    if WORKDIR.value and "://" in WORKDIR.value:
+        raise UserError(
+            f"--workdir={WORKDIR.value}: metrics and pictures need a folder; mount the bucket, as "
+            "with Cloud Storage FUSE, and name the mount"
+        )
+    distributed.connect(DISTRIBUTED.value)
+    command_line.log_to_stderr()  # again: from here on, one process speaks
     if MODE.value == "eval":
         _evaluate(config)
         return
+    if WORKDIR.value is None and jax.process_count() > 1:
+        raise UserError(
+            f"{jax.process_count()} processes train as one: name a folder that all of them see, "
+            "with --workdir"
+        )
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     workdir = Path(WORKDIR.value or f"runs/{name}/{started}")
 
     run = make_run(config)
-    print(f"{name}: into {workdir}\n{run.describe()}")
+    if distributed.is_first_process():
+        print(f"{name}: into {workdir}\n{run.describe()}", flush=True)
     evaluation = train_and_evaluate(run, workdir)
+    if not distributed.is_first_process():
+        return
     write_pictures(run, evaluation, workdir)
     command = command_line.without_flag("workdir", sys.argv)
     print(closing_report(run, evaluation, workdir, command))
@@ -72,7 +91,8 @@ def _evaluate(config: Config) -> None:
     score = score_checkpoint(config, path, step)
     out = epath.Path(OUT.value or path)
     write_score(score, out)
-    print(f"{score.describe()}\n\n  {out / 'eval.json'}\n  {out / 'per_class.csv'}")
+    if distributed.is_first_process():
+        print(f"{score.describe()}\n\n  {out / 'eval.json'}\n  {out / 'per_class.csv'}")
 
 
 if __name__ == "__main__":

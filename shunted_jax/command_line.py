@@ -4,16 +4,20 @@ import dataclasses
 import functools
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import jax
+import tqdm
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from shunted_jax.config import Config, Section, resolve
 from shunted_jax.errors import UserError, nearest
+from shunted_jax.training import distributed
 
 
 def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn:
@@ -34,6 +38,11 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
         _leave(str(error), 1)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
+    except Exception:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        distributed.leave(1)
 
 
 def config_from_flag(name: str) -> tuple[Config, str]:
@@ -58,17 +67,32 @@ def config_from_flag(name: str) -> tuple[Config, str]:
 
 
 def log_to_stderr() -> None:
-    """Shows the package's own log, and of other libraries what is a warning or worse."""
+    """Shows the package's own log, and of other libraries what is a warning or worse.
+
+    Where several processes train as one, call it again once they are connected: from then on the
+    first one speaks, and the others only of what goes wrong, under their number.
+    """
     absl_logging.set_verbosity(absl_logging.WARNING)
     on_terminal = sys.stderr.isatty()
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        logging.Formatter("%(message)s" if on_terminal else "%(asctime)s %(message)s", "%H:%M:%S")
-    )
+    handler = _BesideTheBar()
+    text, level = "%(message)s" if on_terminal else "%(asctime)s %(message)s", logging.INFO
+    if jax.distributed.is_initialized() and not distributed.is_first_process():
+        text, level = f"process {jax.process_index()}: {text}", logging.WARNING
+    handler.setFormatter(logging.Formatter(text, "%H:%M:%S"))
     package = logging.getLogger("shunted_jax")
     package.handlers = [handler]
-    package.setLevel(logging.INFO)
+    package.setLevel(level)
     package.propagate = False
+
+
+class _BesideTheBar(logging.StreamHandler):
+    """Writes lines above a progress bar, if there is one, instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.tqdm.write(self.format(record), file=self.stream)
+        except Exception:
+            self.handleError(record)
 
 
 def without_flag(name: str, argv: Sequence[str]) -> list[str]:
@@ -113,4 +137,4 @@ def unknown_field(argv: Sequence[str]) -> str | None:
 
 def _leave(message: str, status: int) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    sys.exit(status)
+    distributed.leave(status)

@@ -66,6 +66,8 @@ def test_known_fields_are_not_explained():
         (["--mode=evaluate"], "--mode=evaluate"),
         (["--mode=eval"], "--mode=eval scores a checkpoint: name a run's folder with --workdir"),
         (["--mode=eval", "--workdir=x", "--step=5th"], "--step=5th: give a number, best or latest"),
+        (["--distributed=yes"], "--distributed=yes has 1 of three parts: give"),
+        (["--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: metrics and pictures need"),
     ],
 )
 def test_mistakes_end_in_a_sentence(arguments, message, tmp_path):

@@ -3,12 +3,15 @@
 import json
 import os
 from pathlib import Path
+from typing import TextIO
 
 import tensorboardX
 
+from shunted_jax.training.distributed import is_first_process
+
 
 class MetricsFiles:
-    """Writes each record to both files. Use it as a context manager."""
+    """Writes each record to both files, on the first process only. Use it as a context manager."""
 
     def __init__(self, workdir: Path, start_step: int = 0):
         """Opens the files, keeping what an earlier part of the run wrote up to `start_step`.
@@ -19,26 +22,34 @@ class MetricsFiles:
         """
         self.jsonl_path = workdir / "metrics.jsonl"
         self.events_dir = workdir / "tensorboard"
+        self._files: tuple[TextIO, tensorboardX.SummaryWriter] | None = None
+        if not is_first_process():
+            return
         kept = [record for record in read_metrics(self.jsonl_path) if record["step"] <= start_step]
         _replace_text(self.jsonl_path, "".join(_line(record) for record in kept))
-        self._jsonl = self.jsonl_path.open("a", encoding="utf-8")
-        self._events = tensorboardX.SummaryWriter(
-            os.fspath(self.events_dir), purge_step=start_step + 1 if start_step else None
+        self._files = (
+            self.jsonl_path.open("a", encoding="utf-8"),
+            tensorboardX.SummaryWriter(
+                os.fspath(self.events_dir), purge_step=start_step + 1 if start_step else None
+            ),
         )
 
     def __enter__(self) -> "MetricsFiles":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._jsonl.close()
-        self._events.close()
+        for file in self._files or ():
+            file.close()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Appends numbers by name, such as `train/loss`, under a step."""
-        self._jsonl.write(_line({"step": step, **metrics}))
-        self._jsonl.flush()
+        if self._files is None:
+            return
+        jsonl, events = self._files
+        jsonl.write(_line({"step": step, **metrics}))
+        jsonl.flush()
         for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+            events.add_scalar(name, value, step)
 
 
 def read_metrics(jsonl_path: Path) -> list[dict[str, float]]:

@@ -11,16 +11,16 @@ _COLUMNS, _MOST_IMAGES = 8, 32
 
 
 def plot_curves(records: Sequence[dict[str, float]], path: Path, title: str) -> None:
-    """Draws loss and accuracy over steps.
+    """Draws loss, accuracy and learning rate over steps.
 
     Args:
         records: as `read_metrics` gives them.
         path: of the PNG to write.
         title: over the picture.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
     figure.suptitle(title)
-    loss_axes, score_axes = figure.subplots(1, 2)
+    loss_axes, score_axes, rate_axes = figure.subplots(1, 3)
     _draw(loss_axes, records, "train/loss", "training, as optimized", _GREY)
     _draw(loss_axes, records, "eval/loss", "test", _BLUE, marker="o")
     loss_axes.set(title="loss", xlabel="step", ylabel="nats")
@@ -28,7 +28,10 @@ def plot_curves(records: Sequence[dict[str, float]], path: Path, title: str) -> 
     _draw(score_axes, records, "eval/top1", "test, top-1", _BLUE, marker="o", scale=100)
     _draw(score_axes, records, "eval/top5", "test, top-5", _ORANGE, marker="o", scale=100)
     score_axes.set(title="accuracy", xlabel="step", ylabel="%", ylim=(0, 102))
-    for axes in (loss_axes, score_axes):
+    _draw(rate_axes, records, "train/learning_rate", "learning rate", _BLUE)
+    rate_axes.set(title="learning rate", xlabel="step", ylim=(0, None))
+    rate_axes.ticklabel_format(axis="y", scilimits=(-2, 2))
+    for axes in (loss_axes, score_axes, rate_axes):
         axes.grid(color="#e4e7eb")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

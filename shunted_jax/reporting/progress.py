@@ -8,6 +8,8 @@ import time
 
 import tqdm
 
+from shunted_jax.training.distributed import is_first_process
+
 logger = logging.getLogger(__name__)
 
 
@@ -15,7 +17,8 @@ class Progress:
     """Shows steps, loss, images a second and the time left. Use it as a context manager.
 
     What is done between `update` and `resume_clock`, such as an evaluation, is left out of the
-    pace.
+    pace, and counts in the time left as often as there was one so far. Only the first process
+    shows anything.
     """
 
     def __init__(self, first_step: int, last_step: int, batch_size: int):
@@ -28,12 +31,13 @@ class Progress:
         """
         self._last_step = last_step
         self._batch_size = batch_size
-        self._shown_step = first_step
-        self._window_start = time.perf_counter()
+        self._first_step = self._shown_step = first_step
+        self._window_start = self._update_end = time.perf_counter()
+        self._paused_seconds = 0.0
         self._bar = tqdm.tqdm(
             total=last_step,
             initial=first_step,
-            disable=not on_terminal(),
+            disable=not (is_first_process() and on_terminal()),
             bar_format="{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} steps{postfix}",
             dynamic_ncols=True,
         )
@@ -54,14 +58,21 @@ class Progress:
         steps = step - self._shown_step
         step_seconds = (now - self._window_start) / steps
         images_per_second = self._batch_size / step_seconds
-        left = datetime.timedelta(seconds=round((self._last_step - step) * step_seconds))
+        to_come = self._last_step - step
+        with_pauses = step_seconds + self._paused_seconds / (step - self._first_step)
+        left = datetime.timedelta(seconds=round(to_come * with_pauses))
+        if self._shown_step == self._first_step and to_come:
+            self.say(
+                f"at {step_seconds:.3g} s a step, the {to_come:,} steps to come take about {left}, "
+                "and evaluations besides"
+            )
         text = f"loss {loss:.3f}, {images_per_second:,.0f} images/s, {left} left"
         if self._bar.disable:
             logger.info("step %d of %d: %s", step, self._last_step, text)
         else:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(steps)
-        self._shown_step, self._window_start = step, now
+        self._shown_step, self._window_start, self._update_end = step, now, now
         return {"images_per_second": images_per_second, "step_seconds": step_seconds}
 
     def say(self, text: str) -> None:
@@ -74,6 +85,7 @@ class Progress:
     def resume_clock(self) -> None:
         """Leaves what was done since the last `update` out of the pace; call it after a pause."""
         self._window_start = time.perf_counter()
+        self._paused_seconds += self._window_start - self._update_end
 
 
 def on_terminal() -> bool:

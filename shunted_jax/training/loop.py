@@ -13,6 +13,7 @@ from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.config import differences
 from shunted_jax.data.pipeline import Batches, train_batches
 from shunted_jax.errors import UserError
+from shunted_jax.reporting.gauges import DataWait, Gauges
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
 from shunted_jax.training.evaluation import Evaluation, evaluate
@@ -85,7 +86,8 @@ def _train(
         num_workers=config.data.num_workers,
         num_threads=config.data.num_threads,
     )
-    on_device = prefetch_to_device(batches, run.mesh)
+    on_device = DataWait(prefetch_to_device(batches, run.mesh))
+    gauges = Gauges(run, on_device)
     since_log: list[Metrics] = []
     with (
         contextlib.closing(batches),
@@ -94,6 +96,7 @@ def _train(
         for step in range(start_step + 1, run.total_steps + 1):
             state, metrics = run.programs.train_step(state, next(on_device), step_key)
             since_log.append(metrics)
+            on_device.watch(metrics["loss"].total)
             # Never more than two steps ahead of the devices, whose memory holds the batches.
             jax.block_until_ready(since_log[-3:-2])
 
@@ -103,7 +106,7 @@ def _train(
                 since_log.clear()
                 pace = progress.update(step, means["train/loss"])
                 rate = {"train/learning_rate": float(run.schedule(step - 1))}
-                files.write(step, means | rate | pace)
+                files.write(step, means | rate | pace | gauges.read(pace["step_seconds"]))
             if evaluate_now:
                 evaluation = evaluate(run, state)
                 values = evaluation.values()

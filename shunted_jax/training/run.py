@@ -65,17 +65,18 @@ class Run:
 
     def describe(self) -> str:
         """Returns what a person wants to know before the first step, a line each."""
-        config, hosts, devices = self.config, jax.process_count(), self.mesh.size
+        config, processes, devices = self.config, jax.process_count(), self.mesh.size
         kind = self.mesh.devices.flat[0].device_kind
         mesh = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
         side, batch = config.data.image_size, config.batch_size
+        of_processes = f" of {processes} processes" if processes > 1 else ""
         lines = {
             "model": f"{config.model.name}, {self.num_parameters:,} parameters, "
             f"{self.model.num_classes} classes, {side} x {side} pixels",
             "data": f"{config.data.dataset}, {len(self.train_source):,} images to train on, "
             f"{len(self.eval_source):,} to test",
-            "devices": f"{devices} ({kind}), mesh {mesh}",
-            "batch": f"{batch} global, {batch // hosts} a host, {batch // devices} a device",
+            "devices": f"{devices} ({kind}){of_processes}, mesh {mesh}",
+            "batch": f"{batch} global, {batch // processes} a process, {batch // devices} a device",
             "steps": f"{self.total_steps:,} ({config.epochs:g} epochs)",
         }
         return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())

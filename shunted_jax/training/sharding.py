@@ -4,6 +4,7 @@ The batch is split over all devices. Parameters and optimizer state are split ov
 and copied along the axis `data`; with fsdp=1, the default, each device holds all of them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,13 +22,18 @@ BATCH_SPEC = P(("data", "fsdp"))
 _MIN_SIZE_TO_SPLIT = 2**14
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of all devices with axes `data` and `fsdp`.
+
+    Args:
+        config: the sizes of the axes.
+        devices: other than all that there are.
 
     Raises:
         UserError: the sizes asked for do not use up the devices that there are.
     """
-    count = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     sizes = [config.data, config.fsdp]
     if -1 in sizes:
         known = max(sizes)
@@ -37,9 +43,17 @@ def make_mesh(config: MeshConfig) -> Mesh:
             f"config.mesh.data={config.data} and config.mesh.fsdp={config.fsdp} do not use up the "
             f"{count} devices there are: their product must be {count} (-1 takes the rest)"
         )
-    # Explicit axes, the default, make Linen's dropout and convolutions ask for every output's
-    # sharding.
-    return jax.make_mesh(sizes, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+    # Process by process, where `jax.make_mesh` may interleave those of a pod: the rows that a
+    # process reads then follow each other in the global batch, which is thus the same for any
+    # number of processes, and `fsdp` groups keep within one as long as they fit.
+    in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
+    # Explicit axes, which `jax.make_mesh` would give, make Linen's dropout and convolutions ask for
+    # every output's sharding.
+    return Mesh(
+        np.array(in_order).reshape(sizes),
+        ("data", "fsdp"),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+    )
 
 
 def state_shardings(abstract_state: Any, mesh: Mesh) -> Any:

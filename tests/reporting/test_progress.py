@@ -31,10 +31,19 @@ def test_lines_without_a_terminal(clock, caplog):
         clock[0] += 2
         assert shown.update(30, 1.0)["step_seconds"] == 0.2
     assert [record.getMessage() for record in caplog.records] == [
+        "at 0.5 s a step, the 90 steps to come take about 0:00:45, and evaluations besides",
         "step 20 of 110: loss 1.250, 64 images/s, 0:00:45 left",
         "epoch 1",
-        "step 30 of 110: loss 1.000, 160 images/s, 0:00:16 left",
+        # 16 seconds of steps, and four more pauses like the one there was.
+        "step 30 of 110: loss 1.000, 160 images/s, 1:06:56 left",
     ]
+
+
+def test_only_the_first_process_shows_anything(clock, monkeypatch, caplog):
+    monkeypatch.setattr(progress, "is_first_process", lambda: False)
+    monkeypatch.setattr(progress, "on_terminal", lambda: True)
+    with progress.Progress(first_step=0, last_step=4, batch_size=32) as shown:
+        assert shown._bar.disable
 
 
 @pytest.mark.parametrize(("lines", "bar"), [(40, True), (0, False)])

@@ -21,6 +21,12 @@ def test_mesh_uses_all_devices(sizes, shape):
     assert dict(mesh.shape) == dict(zip(("data", "fsdp"), shape, strict=True))
 
 
+def test_mesh_goes_process_by_process():
+    # So that the rows of a process follow each other in the global batch.
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2), jax.devices()[::-1])
+    assert mesh.devices.flatten().tolist() == jax.devices()
+
+
 @pytest.mark.parametrize("sizes", [(3, 1), (-1, 3), (16, 1)])
 def test_mesh_that_leaves_devices_over_is_refused(sizes):
     with pytest.raises(ValueError, match="8 devices there are.*product must be 8"):

@@ -1,0 +1,214 @@
+"""One run as several real processes: the same numbers as in one, and one that writes."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from shunted_jax.checkpoints import RunCheckpoints
+from shunted_jax.reporting.metrics_files import read_metrics
+from shunted_jax.training import run as run_module
+from shunted_jax.training.loop import train_and_evaluate
+from shunted_jax.training.run import make_run
+from shunted_jax.training.sharding import make_mesh
+
+REPOSITORY = Path(__file__).parent.parent.parent
+STEPS = 20
+
+# Wide enough for the rule to split some of it; at this rate, rounding does not grow over the steps.
+CONFIG = """
+from shunted_jax.config import (
+    AugmentConfig, Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
+)
+from shunted_jax.models import registry
+
+registry.VARIANTS["narrow"] = {{
+    "depths": (1,),
+    "embed_dims": (64,),
+    "num_heads": (2,),
+    "mlp_ratios": (4,),
+    "sr_ratios": (2,),
+}}
+
+
+def get_config(mesh=(4, 2)):
+    return Config(
+        model=ModelConfig(name="narrow", drop_path_rate=0.1),
+        data=DataConfig(
+            dataset="digits",
+            data_dir={data_dir!r},
+            train_split="train[:320]",
+            eval_split="test[:37]",
+            image_size=16,
+            num_threads=1,
+        ),
+        augment=AugmentConfig(crop_padding=2, flip_prob=0.0, mixup_alpha=0.8),
+        optimizer=OptimizerConfig(learning_rate=1e-4, warmup_epochs=0.5, clip_norm=1.0),
+        mesh=MeshConfig(*mesh),
+        batch_size=32,
+        eval_batch_size=16,
+        epochs=2.0,
+        log_every_steps=1,
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def config_file(digits_dir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "narrow.py"
+    path.write_text(CONFIG.format(data_dir=digits_dir))
+    return path
+
+
+@pytest.fixture(scope="module")
+def train_here(config_file, tmp_path_factory):
+    """Returns a function that trains in this process, on some devices in some mesh."""
+    from shunted_jax.config import resolve
+    from shunted_jax.models import registry
+
+    names = {}
+    exec(config_file.read_text(), names)
+
+    def train(mesh, devices=8, workdir=None, stop_after=None):
+        run = make_on(mesh, devices)
+        workdir = workdir or tmp_path_factory.mktemp("run")
+        with pytest.MonkeyPatch.context() as patch:
+            if stop_after:
+                save = RunCheckpoints.save
+
+                def save_then_break_off(self, step, *arguments):
+                    save(self, step, *arguments)
+                    if step == stop_after:
+                        raise KeyboardInterrupt
+
+                patch.setattr(RunCheckpoints, "save", save_then_break_off)
+                with pytest.raises(KeyboardInterrupt):
+                    train_and_evaluate(run, workdir)
+                return None, workdir
+            return train_and_evaluate(run, workdir), workdir
+
+    def make_on(mesh, devices):
+        with pytest.MonkeyPatch.context() as patch:
+            some = jax.devices()[:devices]
+            patch.setattr(run_module, "make_mesh", lambda config: make_mesh(config, some))
+            return make_run(resolve(names["get_config"](mesh)))
+
+    yield train
+    del registry.VARIANTS["narrow"]
+
+
+@pytest.fixture(scope="module")
+def reference(train_here):
+    """Returns the losses, and the evaluation, of a single device."""
+    evaluation, workdir = train_here((1, 1), devices=1)
+    return losses(workdir), evaluation
+
+
+def losses(workdir):
+    records = read_metrics(workdir / "metrics.jsonl")
+    return {
+        r["step"]: (r["train/loss"], r["train/grad_norm"]) for r in records if "train/loss" in r
+    }
+
+
+def assert_same(workdir, reference, evaluation=None):
+    expected, expected_evaluation = reference
+    found = losses(workdir)
+    assert list(found) == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-4)
+    last = read_metrics(workdir / "metrics.jsonl")[-1]
+    assert last["eval/top1"] == expected_evaluation.values()["eval/top1"]
+    np.testing.assert_allclose(last["eval/loss"], expected_evaluation.values()["eval/loss"], 1e-4)
+    if evaluation is not None:
+        np.testing.assert_array_equal(evaluation.predictions, expected_evaluation.predictions)
+        np.testing.assert_array_equal(evaluation.indices, np.arange(37))
+
+
+def start(arguments, port, index, **options):
+    return subprocess.Popen(
+        [
+            sys.executable,
+            *(str(REPOSITORY / "train.py"), f"--distributed=127.0.0.1:{port},2,{index}"),
+            *map(str, arguments),
+        ],
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": "4",
+            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+            "PYTHONPATH": str(REPOSITORY),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def train_in_two(arguments):
+    """Returns (status, stdout, stderr) of each of two processes of four devices."""
+    port = free_port()
+    both = [start(arguments, port, index) for index in range(2)]
+    try:
+        outputs = [process.communicate(timeout=240) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    return [(process.returncode, *output) for process, output in zip(both, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("mesh", [(8, 1), (4, 2), (1, 8)])
+def test_eight_devices_train_as_one_does(train_here, reference, mesh):
+    evaluation, workdir = train_here(mesh)
+    assert_same(workdir, reference, evaluation)
+
+
+def test_two_processes_train_as_one_does(train_here, reference, config_file, tmp_path):
+    ((status, said, log), (other_status, other_said, other_log)) = train_in_two(
+        [f"--config={config_file}", f"--workdir={tmp_path}"]
+    )
+    assert (status, other_status) == (0, 0), log + other_log
+    assert_same(tmp_path, reference)
+
+    # The first speaks for both, the other is silent; and so it is with the files.
+    assert "8 (cpu) of 2 processes, mesh data=4, fsdp=2" in said
+    assert "32 global, 16 a process, 4 a device" in said
+    assert "step 20 of 20" in log
+    assert "s a step, the 19 steps to come take about" in log
+    assert not re.search(r"devices|batch|top-1", other_said)
+    assert not re.search(r"step \d+ of|initialising|compiled in", other_log)
+    assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 1
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *("checkpoints", "metrics.jsonl", "tensorboard", "curves.png", "predictions.png")
+    }
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"data_wait_share", "memory/host_gib", "memory/host_peak_gib"} <= set(first)
+
+    # What two processes saved, one restores, and evaluates to the same.
+    evaluation, _ = train_here((4, 2), workdir=tmp_path)
+    assert_same(tmp_path, reference, evaluation)
+
+
+def test_two_processes_go_on_where_one_was(train_here, reference, config_file, tmp_path):
+    _, workdir = train_here((4, 2), stop_after=STEPS // 2)
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    ((status, _, log), (other_status, _, other_log)) = train_in_two(
+        [f"--config={config_file}", f"--workdir={tmp_path}"]
+    )
+    assert (status, other_status) == (0, 0), log + other_log
+    assert "going on from step 10" in log
+    assert_same(tmp_path, reference)
