@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from shunted_jax.config import Config, Section, resolve
-from shunted_jax.errors import UserError, nearest
+from shunted_jax.errors import PreemptedError, RunError, UserError, nearest
 
 
 def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn:
@@ -23,15 +23,18 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
         main: takes what is left of the command line.
         default_config: stands in where there is no --config.
 
-    What a user got wrong ends in a sentence and status 2, a loss that is not finite in one and
-    status 1, Ctrl-C in one and status 130; any other exception keeps its traceback.
+    What a user got wrong ends in a sentence and status 2, a full disk or a loss that is not finite
+    in one and status 1, Ctrl-C in one and status 130, SIGTERM in one and status 143; any other
+    exception keeps its traceback.
     """
     try:
         app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
     except UserError as error:
         _leave(str(error), 2)
-    except FloatingPointError as error:
+    except (FloatingPointError, RunError) as error:
         _leave(str(error), 1)
+    except PreemptedError as error:
+        _leave(str(error), 143)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
 

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import orbax.checkpoint as ocp
 
@@ -66,7 +66,7 @@ class RunCheckpoints:
             self._manager.close()  # waits for what is being saved
         except Exception as failure:
             if error is None:
-                self._raise_reason(failure)
+                self.raise_reason(failure)
             if not isinstance(error, RunError):  # which says the same already
                 logger.exception("the last checkpoint could not be saved")
 
@@ -105,7 +105,7 @@ class RunCheckpoints:
                 force=True,
             )
         except Exception as error:
-            self._raise_reason(error)
+            self.raise_reason(error)
 
     def wait(self) -> None:
         """Returns once the last save is on disk.
@@ -116,7 +116,7 @@ class RunCheckpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            self._raise_reason(error)
+            self.raise_reason(error)
 
     def restore_meta(self, step: int) -> dict[str, Any]:
         """Returns the JSON values saved with a step."""
@@ -155,15 +155,16 @@ class RunCheckpoints:
         self._scores.clear()
         self._scores.update({step: score_of(self.directory / str(step)) for step in self.steps})
 
-    def _raise_reason(self, error: Exception) -> None:
+    def raise_reason(self, error: Exception) -> NoReturn:
+        """Raises `error`, as a `RunError` that says what to do where the disk is the reason."""
         reason = _disk_problem(error)
         if reason is None:
             raise error
         kept = [step for step in self.steps if (self.directory / str(step)).exists()]
         last = f"step {kept[-1]} is the last one saved" if kept else "none is saved yet"
         raise RunError(
-            f"a checkpoint could not be written into {self.directory}: {reason}; {last}. Make room "
-            "and start again with the same --workdir"
+            f"{self.directory.parent} cannot be written into: {reason}; {last}. Make room and start "
+            "again with the same --workdir"
         ) from error
 
 
@@ -216,7 +217,7 @@ def _disk_problem(error: BaseException | None) -> str | None:
     Args:
         error: with its causes.
     """
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writing alone
     while error is not None:
         if isinstance(error, OSError) and error.errno in numbers:
             return os.strerror(error.errno)

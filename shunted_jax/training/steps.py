@@ -14,6 +14,7 @@ import optax
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.training.augmentation import augment, normalize
+from shunted_jax.training.bad_steps import skip_bad_steps
 from shunted_jax.training.metrics import Mean, correct_in_top_k, score
 from shunted_jax.training.state import TrainState
 
@@ -69,7 +70,7 @@ def make_train_step(
         }
         return new_state, metrics
 
-    return train_step
+    return skip_bad_steps(train_step, config.max_bad_steps)
 
 
 def make_eval_step(
