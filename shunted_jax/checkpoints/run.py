@@ -163,8 +163,8 @@ class RunCheckpoints:
         kept = [step for step in self.steps if (self.directory / str(step)).exists()]
         last = f"step {kept[-1]} is the last one saved" if kept else "none is saved yet"
         raise RunError(
-            f"{self.directory.parent} cannot be written into: {reason}; {last}. Make room and start "
-            "again with the same --workdir"
+            f"nothing can be written into {self.directory.parent}: {reason}; {last}. Make room and "
+            "start again with the same --workdir"
         ) from error
 
 
