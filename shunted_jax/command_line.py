@@ -63,6 +63,7 @@ def config_from_flag(name: str) -> tuple[Config, str]:
 def log_to_stderr() -> None:
     """Shows the package's own log, and of other libraries what is a warning or worse."""
     absl_logging.set_verbosity(absl_logging.WARNING)
+    absl_logging.get_absl_logger().addFilter(_is_no_failed_save)
     on_terminal = sys.stderr.isatty()
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -72,6 +73,11 @@ def log_to_stderr() -> None:
     package.handlers = [handler]
     package.setLevel(logging.INFO)
     package.propagate = False
+
+
+def _is_no_failed_save(record: logging.LogRecord) -> bool:
+    # Orbax raises what fails as well; its tracebacks would hide the sentence that says what to do.
+    return record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts
 
 
 def without_flag(name: str, argv: Sequence[str]) -> list[str]:

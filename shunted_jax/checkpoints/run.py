@@ -160,8 +160,9 @@ class RunCheckpoints:
         reason = _disk_problem(error)
         if reason is None:
             raise error
-        kept = [step for step in self.steps if (self.directory / str(step)).exists()]
-        last = f"step {kept[-1]} is the last one saved" if kept else "none is saved yet"
+        # As on disk: Orbax has crossed out what was to go once the save that failed was done.
+        kept = [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
+        last = f"step {max(kept)} is the last one saved" if kept else "none is saved yet"
         raise RunError(
             f"nothing can be written into {self.directory.parent}: {reason}; {last}. Make room and "
             "start again with the same --workdir"

@@ -1,9 +1,7 @@
 """Runs as processes that are told to stop, killed, or out of room, and started again."""
 
 import contextlib
-import functools
 import os
-import resource
 import signal
 import subprocess
 import time
@@ -123,18 +121,3 @@ def test_full_disk_stops_the_run_and_spares_what_is_saved(runs, whole):
         assert_goes_on_as(whole, runs, mount / "run")
     finally:
         subprocess.run(["umount", "-l", str(mount)], check=True)
-
-
-def test_file_that_may_not_grow_stops_the_run(runs, monkeypatch):
-    """A limit on the size of the files that the process writes, which can be set anywhere."""
-    start = subprocess.Popen
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-
-    monkeypatch.setattr(subprocess, "Popen", functools.partial(start, preexec_fn=limit))
-    monkeypatch.setitem(runs.environment, "JAX_ENABLE_COMPILATION_CACHE", "false")
-    status, said = runs.run(runs.folder / "limited", *LENGTH)
-    assert_said_why(status, said, "File too large")
-    assert "none is saved yet" in said
