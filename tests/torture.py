@@ -67,7 +67,8 @@ class Torture:
             else:
                 self._wait(self._is_saving, process)
                 time.sleep(self._random.uniform(0, 0.1))
-        saving = self._is_saving()
+        # Before it is open again, the folder has what the kill before left.
+        doing = "saving" if moment != "starting" and self._is_saving() else moment
         committed = newest(self._workdir)
         if process.poll() is not None:
             process.communicate()
@@ -80,7 +81,7 @@ class Torture:
         self.lost.append(max(0, logged - after))
         assert self.lost[-1] <= 2 * SAVE_EVERY, f"{self.lost[-1]} steps are lost"
         print(
-            f"kill {self.killed}: while {'saving' if saving else moment}, step {logged} logged, "
+            f"kill {self.killed}: while {doing}, step {logged} logged, "
             f"{after} saved: {self.lost[-1]} steps lost{recovery}",
             flush=True,
         )

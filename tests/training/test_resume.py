@@ -94,10 +94,10 @@ def resume(run, workdir):
         return restore_newest(run, checkpoints, workdir)
 
 
-def numbers_file(folder):
-    """Returns the largest file that holds arrays, as opposed to what is said about them."""
-    files = (path for path in folder.rglob("d/*") if path.is_file())
-    return max(files, key=lambda path: path.stat().st_size)
+def number_files(folder):
+    """Returns the files that hold arrays, as opposed to what is said about them."""
+    # Orbax writes some twice, and reads one of them.
+    return [path for path in folder.rglob("d/*") if path.is_file()]
 
 
 def flip(path):
@@ -117,9 +117,15 @@ DAMAGE = {
     "the metadata are missing": lambda folder: shutil.rmtree(folder / "meta"),
     "the metadata are cut off": lambda folder: (folder / "meta" / "metadata").write_text('{"mod'),
     "the metadata are changed": change_configuration,
-    "the arrays are cut off": lambda folder: numbers_file(folder / "params").write_bytes(b"x" * 99),
-    "an array's file is empty": lambda folder: numbers_file(folder / "train").write_bytes(b""),
-    "a bit of the arrays flipped": lambda folder: flip(numbers_file(folder / "params")),
+    "the arrays are cut off": lambda folder: [
+        path.write_bytes(path.read_bytes()[:99]) for path in number_files(folder / "params")
+    ],
+    "the arrays' files are empty": lambda folder: [
+        path.write_bytes(b"") for path in number_files(folder / "train")
+    ],
+    "a bit of the arrays flipped": lambda folder: [
+        flip(path) for path in number_files(folder / "params")
+    ],
     "the array's index is damaged": lambda folder: flip(folder / "params" / "manifest.ocdbt"),
     "the folder is empty": lambda folder: [shutil.rmtree(folder), folder.mkdir()],
 }
