@@ -2,6 +2,7 @@
 # make test   sets up, runs the whole test suite
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
+# make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
 
@@ -16,7 +17,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # A program compiled once starts at once the next time.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test lint mutations clean
+.PHONY: demo test lint mutations torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
@@ -30,6 +31,9 @@ lint: $(VENV)/installed-for-tests
 
 mutations: $(VENV)/installed-for-tests
 	SHUNTED_JAX_MUTATIONS=2000 $(BIN)/python -m pytest -n auto --maxprocesses 3 tests/convert/test_mutations.py
+
+torture: $(VENV)/installed-for-tests
+	$(BIN)/python -m tests.torture
 
 clean:
 	rm -rf $(VENV) .cache data/digits

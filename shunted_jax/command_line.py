@@ -16,7 +16,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from shunted_jax.config import Config, Section, resolve
-from shunted_jax.errors import UserError, nearest
+from shunted_jax.errors import PreemptedError, RunError, UserError, nearest
 from shunted_jax.training import distributed
 
 
@@ -27,15 +27,18 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
         main: takes what is left of the command line.
         default_config: stands in where there is no --config.
 
-    What a user got wrong ends in a sentence and status 2, a loss that is not finite in one and
-    status 1, Ctrl-C in one and status 130; any other exception keeps its traceback.
+    What a user got wrong ends in a sentence and status 2, a full disk or a loss that is not finite
+    in one and status 1, Ctrl-C in one and status 130, SIGTERM in one and status 143; any other
+    exception keeps its traceback.
     """
     try:
         app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
     except UserError as error:
         _leave(str(error), 2)
-    except FloatingPointError as error:
+    except (FloatingPointError, RunError) as error:
         _leave(str(error), 1)
+    except PreemptedError as error:
+        _leave(str(error), 143)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     except Exception:
@@ -73,6 +76,7 @@ def log_to_stderr() -> None:
     first one speaks, and the others only of what goes wrong, under their number.
     """
     absl_logging.set_verbosity(absl_logging.WARNING)
+    absl_logging.get_absl_logger().addFilter(_is_no_failed_save)
     on_terminal = sys.stderr.isatty()
     handler = _BesideTheBar()
     text, level = "%(message)s" if on_terminal else "%(asctime)s %(message)s", logging.INFO
@@ -93,6 +97,11 @@ class _BesideTheBar(logging.StreamHandler):
             tqdm.tqdm.write(self.format(record), file=self.stream)
         except Exception:
             self.handleError(record)
+
+
+def _is_no_failed_save(record: logging.LogRecord) -> bool:
+    # Orbax raises what fails as well; its tracebacks would hide the sentence that says what to do.
+    return record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts
 
 
 def without_flag(name: str, argv: Sequence[str]) -> list[str]:

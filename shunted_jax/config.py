@@ -122,7 +122,10 @@ class Config(Section):
     seed: int = 0
     log_every_steps: int = 50
     eval_every_epochs: float = 1.0  # also when a checkpoint is saved
+    save_every_steps: int | None = None  # also between evaluations; None: only when evaluating
     keep_checkpoints: int = 2  # the newest; the best by top-1 is kept besides
+    keep_every_epochs: float | None = None  # one of every so many besides; None: no more
+    max_bad_steps: int = 0  # to leave out as not finite, in all; 0: the first stops the run
 
 
 def resolve(config: Config) -> Config:
@@ -150,9 +153,9 @@ def to_dict(config: Config) -> dict[str, Any]:
     return as_dict
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "config") -> list[str]:
     """Returns a line for each field whose values differ between two `to_dict` results."""
-    old, new = _flat(old), _flat(new)
+    old, new = _flat(old, prefix), _flat(new, prefix)
     return [
         f"{name}: {old.get(name)!r} before, {new.get(name)!r} now"
         for name in sorted(old.keys() | new.keys())
@@ -160,7 +163,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(nested: dict[str, Any], prefix: str = "config") -> dict[str, Any]:
+def _flat(nested: dict[str, Any], prefix: str) -> dict[str, Any]:
     flat = {}
     for key, value in nested.items():
         name = f"{prefix}.{key}"

@@ -152,6 +152,7 @@ def _range_problems(config: Any) -> Iterator[str]:
         "accumulate_steps": (config.accumulate_steps, 1),
         "log_every_steps": (config.log_every_steps, 1),
         "keep_checkpoints": (config.keep_checkpoints, 1),
+        "max_bad_steps": (config.max_bad_steps, 0),
         "augment.crop_padding": (augment.crop_padding, 0),
         "augment.repeats": (augment.repeats, 1),
         "augment.rand_augment_layers": (augment.rand_augment_layers, 0),
@@ -171,6 +172,8 @@ def _range_problems(config: Any) -> Iterator[str]:
     above_zero = {
         "epochs": config.epochs,
         "eval_every_epochs": config.eval_every_epochs,
+        "save_every_steps": config.save_every_steps,
+        "keep_every_epochs": config.keep_every_epochs,
         "optimizer.learning_rate": optimizer.learning_rate,
         "optimizer.epsilon": optimizer.epsilon,
         "optimizer.clip_norm": optimizer.clip_norm,

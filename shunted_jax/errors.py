@@ -1,4 +1,4 @@
-"""The one kind of error whose message is all that a user needs to see, and words for messages."""
+"""The errors whose message is all that a user needs to see, and words for messages."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,20 @@ class UserError(ValueError):
 
     The commands print the message and exit with status 2; any other exception is a fault of the
     program's and keeps its traceback.
+    """
+
+
+class RunError(RuntimeError):
+    """A run cannot go on, for a reason that lies outside the program: a full disk, for one.
+
+    The commands print the message and exit with status 1.
+    """
+
+
+class PreemptedError(Exception):
+    """A run was told to stop, and saved what it had.
+
+    The commands print the message and exit with status 143, as a program that SIGTERM ends.
     """
 
 

@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
 
+# Raised when the same seed and step give another batch than before: a run that began with the
+# batches of another version cannot go on.
+PIPELINE_VERSION = 1
+
 
 class Batches(Iterator[Batch]):
     """This host's share of the global batches, in order.

@@ -10,25 +10,27 @@ from pathlib import Path
 import jax
 
 from shunted_jax.checkpoints import RunCheckpoints
-from shunted_jax.config import differences
 from shunted_jax.data.pipeline import Batches, train_batches
-from shunted_jax.errors import UserError
+from shunted_jax.errors import PreemptedError
 from shunted_jax.reporting.gauges import DataWait, Gauges
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
+from shunted_jax.training.digest import digest
 from shunted_jax.training.evaluation import Evaluation, evaluate
+from shunted_jax.training.preemption import StopRequest
 from shunted_jax.training.prefetch import prefetch_to_device
 from shunted_jax.training.programs import compile_steps
+from shunted_jax.training.resume import Resumed, checkpoint_metadata, restore_newest
 from shunted_jax.training.run import Run
 from shunted_jax.training.sharding import sum_over_hosts
 from shunted_jax.training.state import TrainState
-from shunted_jax.training.steps import Metrics
+from shunted_jax.training.tally import Tally
 
 logger = logging.getLogger(__name__)
 
 
 def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
-    """Trains to the end, from the latest checkpoint in `workdir` if there is one.
+    """Trains to the end, from the newest readable checkpoint in `workdir` if there is one.
 
     Args:
         run: what to train on what.
@@ -38,40 +40,51 @@ def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
         The evaluation after the last step.
 
     Raises:
-        UserError: an earlier run in `workdir` had another configuration.
-        FloatingPointError: the loss is no longer a finite number.
+        UserError: an earlier run in `workdir` had another configuration, or none of its checkpoints
+            can be read.
+        FloatingPointError: the loss or the gradients are no longer finite numbers.
+        RunError: the disk is full.
+        PreemptedError: SIGTERM came; what was learned is saved.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with RunCheckpoints(workdir / "checkpoints", run.config.keep_checkpoints) as checkpoints:
-        start_step = checkpoints.latest_step or 0
-        if start_step:
-            _check_same_run(run, checkpoints, start_step, workdir)
-            logger.info("going on from step %d, the latest checkpoint in %s", start_step, workdir)
-            state = checkpoints.restore(start_step, run.programs.abstract_state)
+    config = run.config
+    every = config.keep_every_epochs and config.keep_every_epochs * run.steps_per_epoch
+    with (
+        StopRequest(run.mesh) as stop,
+        RunCheckpoints(workdir / "checkpoints", config.keep_checkpoints, every) as checkpoints,
+    ):
+        resumed = restore_newest(run, checkpoints, workdir)
+        if resumed:
+            logger.info("going on from step %d, the latest checkpoint in %s", resumed.step, workdir)
         else:
             logger.info("initialising")
-            state = run.programs.init(_keys(run)[0])
+            resumed = Resumed(0, run.programs.init(_keys(run)[0]), {})
         run = _compile(run)
-        with MetricsFiles(workdir, start_step) as files:
-            if start_step == run.total_steps:
-                logger.info("this run is complete: evaluating its last checkpoint")
-                return evaluate(run, state)
-            try:
-                return _train(run, state, start_step, files, checkpoints)
-            except KeyboardInterrupt:
-                step = checkpoints.latest_step or 0
-                logger.info("saved up to step %d; go on with --workdir=%s", step, workdir)
-                raise
+        if stop.agreed_at_once():
+            raise PreemptedError("stopped by SIGTERM before the first step: nothing is lost")
+        try:
+            with MetricsFiles(workdir, resumed.step) as files:
+                if resumed.step == run.total_steps:
+                    logger.info("this run is complete: evaluating its last checkpoint")
+                    return evaluate(run, resumed.state)
+                return _train(run, resumed, files, checkpoints, stop)
+        except KeyboardInterrupt:
+            checkpoints.wait()
+            step = checkpoints.latest_step or 0
+            logger.info("saved up to step %d; go on with --workdir=%s", step, workdir)
+            raise
+        except OSError as error:
+            checkpoints.raise_reason(error)
 
 
 def _train(
     run: Run,
-    state: TrainState,
-    start_step: int,
+    resumed: Resumed,
     files: MetricsFiles,
     checkpoints: RunCheckpoints,
+    stop: StopRequest,
 ) -> Evaluation:
-    config = run.config
+    config, start_step, state = run.config, resumed.step, resumed.state
     _, step_key = _keys(run)
     batches = train_batches(
         run.train_source,
@@ -88,36 +101,65 @@ def _train(
     )
     on_device = DataWait(prefetch_to_device(batches, run.mesh))
     gauges = Gauges(run, on_device)
-    since_log: list[Metrics] = []
+    tally = Tally(config.max_bad_steps, resumed.meta.get("tally"))
     with (
         contextlib.closing(batches),
         Progress(start_step, run.total_steps, config.batch_size) as progress,
     ):
         for step in range(start_step + 1, run.total_steps + 1):
             state, metrics = run.programs.train_step(state, next(on_device), step_key)
-            since_log.append(metrics)
+            tally.add(step, metrics)
             on_device.watch(metrics["loss"].total)
-            # Never more than two steps ahead of the devices, whose memory holds the batches.
-            jax.block_until_ready(since_log[-3:-2])
 
             evaluate_now = step % run.eval_every_steps == 0 or step == run.total_steps
+            stop_now = stop.agreed() and step < run.total_steps
+            save_now = config.save_every_steps and step % config.save_every_steps == 0
             if evaluate_now or step % config.log_every_steps == 0:
-                means = _means(since_log, step)
-                since_log.clear()
-                pace = progress.update(step, means["train/loss"])
+                means = tally.means()
+                pace = progress.update(step, means.get("train/loss", math.nan))
                 rate = {"train/learning_rate": float(run.schedule(step - 1))}
                 files.write(step, means | rate | pace | gauges.read(pace["step_seconds"]))
+            values = {}
             if evaluate_now:
                 evaluation = evaluate(run, state)
                 values = evaluation.values()
                 files.write(step, values | _bad_images(batches, run))
-                checkpoints.save(step, state, values, run.metadata())
                 progress.say(
                     f"epoch {step / run.steps_per_epoch:.1f}: test top-1 "
                     f"{evaluation.top1_text()}, loss {values['eval/loss']:.4f}"
                 )
+            if evaluate_now or save_now or stop_now:
+                _save(run, step, state, values, tally, checkpoints)
+            if stop_now:
+                checkpoints.wait()
+                raise PreemptedError(
+                    f"stopped by SIGTERM after step {step}, which is saved: the same --workdir "
+                    "goes on from there"
+                )
+            if evaluate_now or save_now:
                 progress.resume_clock()
     return evaluation
+
+
+def _save(
+    run: Run,
+    step: int,
+    state: TrainState,
+    values: dict[str, float],
+    tally: Tally,
+    checkpoints: RunCheckpoints,
+) -> None:
+    """Starts saving, unless something in the state is not finite: that would be resumed from."""
+    since_log = tally.to_json()
+    found = digest(state)
+    if found.not_finite:
+        raise FloatingPointError(
+            f"{found.not_finite[0]} and {len(found.not_finite) - 1} more arrays are not finite "
+            f"after step {step}, which is not saved; take a lower config.optimizer.learning_rate, "
+            "or a config.optimizer.clip_norm"
+        )
+    meta = checkpoint_metadata(run, step) | {"digest": found.sums, "tally": since_log}
+    checkpoints.save(step, state, values, meta)
 
 
 def _bad_images(batches: Batches, run: Run) -> dict[str, int]:
@@ -138,30 +180,3 @@ def _compile(run: Run) -> Run:
     programs = compile_steps(run.programs, run.config, run.mesh)
     logger.info("compiled in %.0f s", time.perf_counter() - start)
     return dataclasses.replace(run, programs=programs)
-
-
-def _means(metrics: list[Metrics], step: int) -> dict[str, float]:
-    """Returns the means over some steps, of which `step` is the last; all must be finite."""
-    on_host = jax.device_get(metrics)
-    totals = on_host[0]
-    for at_step in on_host[1:]:
-        totals = {name: totals[name] + mean for name, mean in at_step.items()}
-    means = {f"train/{name}": mean.value for name, mean in totals.items()}
-    for at, at_step in enumerate(on_host, start=step - len(on_host) + 1):
-        for name in ("loss", "grad_norm"):
-            if not math.isfinite(at_step[name].total):
-                raise FloatingPointError(
-                    f"the {name} is {at_step[name].value} at step {at}: nothing was saved since "
-                    "the last checkpoint before it; take a lower config.optimizer.learning_rate, "
-                    "or a config.optimizer.clip_norm"
-                )
-    return means
-
-
-def _check_same_run(run: Run, checkpoints: RunCheckpoints, step: int, workdir: Path) -> None:
-    before, now = checkpoints.restore_meta(step)["config"], run.metadata()["config"]
-    if changed := differences(before, now):
-        raise UserError(
-            f"{workdir} holds a run with another configuration; name another --workdir, or go on "
-            "with the one it has:\n  " + "\n  ".join(changed)
-        )

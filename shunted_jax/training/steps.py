@@ -17,6 +17,7 @@ from einops import rearrange
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.training.augmentation import Augmented, augment, normalize
+from shunted_jax.training.bad_steps import skip_bad_steps
 from shunted_jax.training.layers import is_in_head
 from shunted_jax.training.metrics import Mean, correct_in_top_k, score
 from shunted_jax.training.state import TrainState
@@ -43,7 +44,7 @@ def make_train_step(
         )
         return update(state, augmented, of_dropout)
 
-    return train_step
+    return skip_bad_steps(train_step, config.max_bad_steps)
 
 
 def make_update(

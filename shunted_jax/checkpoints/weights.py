@@ -1,0 +1,108 @@
+"""A network's parameters and statistics on disk, without the run that made them."""
+
+import dataclasses
+import os
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from shunted_jax.checkpoints.folders import absolute, checkpoint_folder, in_bucket
+from shunted_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a checkpoint says of a network, wherever it was trained.
+
+    Attributes:
+        params: nested dicts of numpy arrays.
+        batch_stats: likewise.
+        meta: JSON values; `meta["model"]` are the network's fields.
+    """
+
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    meta: dict[str, Any]
+
+
+def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:
+    """Writes a checkpoint of numpy arrays, which loads on any number of devices.
+
+    It is written beside `path` under another name and moved when it is whole: an interruption
+    leaves nothing at `path`, or what was there before.
+
+    Args:
+        path: the folder to make.
+        weights: what to write.
+        overwrite: replace what is at `path`.
+
+    Raises:
+        UserError: `path` exists and is not to be overwritten.
+    """
+    path = absolute(path)
+    check_free(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    items = ocp.args.Composite(
+        params=ocp.args.StandardSave(weights.params),
+        batch_stats=ocp.args.StandardSave(weights.batch_stats),
+        meta=ocp.args.JsonSave(weights.meta),
+    )
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
+            checkpointer.save(path, items, force=overwrite)
+            return
+        beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
+        checkpointer.save(beside, items)
+    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+    if path.exists():
+        path.rename(replaced)
+    beside.rename(path)
+    if replaced.exists():
+        replaced.rmtree() if replaced.is_dir() else replaced.unlink()
+
+
+def check_free(path: str | os.PathLike, overwrite: bool) -> None:
+    """Raises UserError where something is at `path` that is not to be overwritten."""
+    if epath.Path(path).exists() and not overwrite:
+        raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
+
+
+def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
+    """Reads converted weights, a run's folder, or one of its steps, into numpy arrays.
+
+    Args:
+        path: a checkpoint's folder, a run's, or a run's `checkpoints`; local or in a bucket.
+        step: which of a run's checkpoints: a number, "latest", or "best" by `BEST_METRIC`.
+
+    Raises:
+        UserError: there is no checkpoint at `path`, or none of that step, or it cannot be read.
+    """
+    folder = checkpoint_folder(absolute(path), step)
+    handlers = ocp.CompositeCheckpointHandler(
+        params=ocp.PyTreeCheckpointHandler(),
+        batch_stats=ocp.PyTreeCheckpointHandler(),
+        meta=ocp.JsonCheckpointHandler(),
+    )
+    try:
+        with ocp.Checkpointer(handlers) as checkpointer:
+            saved = checkpointer.metadata(folder).item_metadata
+            items = checkpointer.restore(
+                folder,
+                ocp.args.Composite(
+                    params=_as_numpy(saved["params"]),
+                    batch_stats=_as_numpy(saved["batch_stats"]),
+                    meta=ocp.args.JsonRestore(),
+                ),
+            )
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
+    return Weights(items["params"], items["batch_stats"], items["meta"])
+
+
+def _as_numpy(saved: Any) -> ocp.args.PyTreeRestore:
+    # Asked for as numpy arrays, they do not need the devices that they were saved from.
+    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree)
+    return ocp.args.PyTreeRestore(restore_args=args)
