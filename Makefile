@@ -1,5 +1,6 @@
 # make demo   sets up, trains on real images for two minutes, shows the result
-# make test   sets up, runs the whole test suite
+# make test   sets up, runs the test suite
+# make proofs   runs the tests that take whole runs: killed ones, several processes, fine-tuning
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
@@ -17,13 +18,16 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # A program compiled once starts at once the next time.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test lint mutations torture clean
+.PHONY: demo test proofs lint mutations torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
 
 test: $(VENV)/installed-for-tests
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not proof"
+
+proofs: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m proof
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

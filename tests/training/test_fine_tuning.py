@@ -14,6 +14,8 @@ from shunted_jax.training.run import make_run
 from tests.configs import load_config
 from tests.quick import quick_jit
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture
 def converted(tiny_variant, tmp_path):

@@ -11,6 +11,8 @@ import pytest
 from shunted_jax.reporting.metrics_files import read_metrics
 from tests.small_run import SmallRuns, assert_same_end, learned, saved_steps
 
+pytestmark = pytest.mark.proof
+
 LENGTH = ("--config.epochs=20", "--config.save_every_steps=7", "--config.eval_every_epochs=10")
 
 

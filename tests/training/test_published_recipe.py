@@ -12,6 +12,8 @@ from shunted_jax.training.run import make_run
 from tests.configs import load_config
 from tests.data import archives
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture
 def recipe(tiny_variant, tmp_path):

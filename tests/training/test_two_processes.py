@@ -30,6 +30,8 @@ from shunted_jax.config import (
 )
 from shunted_jax.models import registry
 
+pytestmark = pytest.mark.proof
+
 registry.VARIANTS["narrow"] = {{
     "depths": (1,),
     "embed_dims": (64,),
