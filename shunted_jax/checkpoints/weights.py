@@ -21,11 +21,16 @@ class Weights:
         params: nested dicts of numpy arrays.
         batch_stats: likewise.
         meta: JSON values; `meta["model"]` are the network's fields.
+        ema_params: the moving average of a run's parameters, in the form of `params`; None where
+            there is none.
+        step: of the run that they were saved in; None for converted weights.
     """
 
     params: dict[str, Any]
     batch_stats: dict[str, Any]
     meta: dict[str, Any]
+    ema_params: dict[str, Any] | None = None
+    step: int | None = None
 
 
 def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:
@@ -81,9 +86,11 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
         UserError: there is no checkpoint at `path`, or none of that step, or it cannot be read.
     """
     folder = checkpoint_folder(absolute(path), step)
+    trees = ["params", "batch_stats"]
+    if (folder / "ema_params").is_dir():
+        trees.append("ema_params")
     handlers = ocp.CompositeCheckpointHandler(
-        params=ocp.PyTreeCheckpointHandler(),
-        batch_stats=ocp.PyTreeCheckpointHandler(),
+        **{name: ocp.PyTreeCheckpointHandler() for name in trees},
         meta=ocp.JsonCheckpointHandler(),
     )
     try:
@@ -92,14 +99,16 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
             items = checkpointer.restore(
                 folder,
                 ocp.args.Composite(
-                    params=_as_numpy(saved["params"]),
-                    batch_stats=_as_numpy(saved["batch_stats"]),
+                    **{name: _as_numpy(saved[name]) for name in trees},
                     meta=ocp.args.JsonRestore(),
                 ),
             )
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
-    return Weights(items["params"], items["batch_stats"], items["meta"])
+    return Weights(
+        **{name: items[name] for name in (*trees, "meta")},
+        step=int(folder.name) if folder.name.isdigit() else None,
+    )
 
 
 def _as_numpy(saved: Any) -> ocp.args.PyTreeRestore:

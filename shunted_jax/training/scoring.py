@@ -45,14 +45,19 @@ class Score:
         """Returns what `eval.json` holds: what was scored, the means, the number of examples."""
         metrics = self.evaluation.metrics
         means = {name: mean.value for name, mean in metrics.items()}
+        if self.evaluation.averaged is not None:
+            averaged = self.evaluation.averaged.metrics
+            means |= {f"ema_{name}": mean.value for name, mean in averaged.items()}
         return self.about | means | {"examples": int(metrics["top1"].count)}
 
     def describe(self) -> str:
         """Returns the score for a person."""
         metrics = self.evaluation.metrics
+        averaged = self.evaluation.averaged
         return (
             f"top-1  {self.evaluation.top1_text()}\n"
             f"top-5  {100 * metrics['top5'].value:.2f} %, loss {metrics['loss'].value:.4f}"
+            + ("" if averaged is None else f"\nof the moving average  {averaged.top1_text()}")
         )
 
 
@@ -76,17 +81,22 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
     _check_classes(source, saved_classes, weights.meta.get("class_names"), path)
     # No optimizer: nothing is trained, and moments would take twice the parameters' memory.
     programs = make_programs(model, optax.identity(), config, mesh)
-    variables = put_variables(
-        {"params": weights.params, "batch_stats": weights.batch_stats},
-        programs.abstract_state.variables,
-    )
+    candidates = [
+        put_variables(
+            {"params": params, "batch_stats": weights.batch_stats},
+            programs.abstract_state.variables,
+        )
+        for params in (weights.params, weights.ema_params)
+        if params is not None
+    ]
     logger.info("scoring %s on %s, %d images", path, source.name, len(source))
-    [evaluation] = score_all(
-        [variables], programs.eval_step, source, make_eval_transform(config), config, mesh
+    evaluation, *averaged = score_all(
+        candidates, programs.eval_step, source, make_eval_transform(config), config, mesh
     )
+    evaluation = dataclasses.replace(evaluation, averaged=averaged[0] if averaged else None)
     about = {
         "checkpoint": path,
-        "step": step,
+        "step": weights.step,
         "model": config.model.name,
         "dataset": config.data.dataset,
         "split": config.data.eval_split,

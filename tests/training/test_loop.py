@@ -20,6 +20,7 @@ from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.reporting.report import closing_report, write_pictures
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
+from shunted_jax.training.scoring import score_checkpoint
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_run_leaves_what_it_promises(make_config, tmp_path):
 
 def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="shunted_jax")
-    run = make_run(make_config())
+    run = make_run(make_config(ema_decay=0.5))
     train_and_evaluate(run, tmp_path / "whole")
 
     save = RunCheckpoints.save
@@ -124,7 +125,7 @@ def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch,
         records = read_metrics(workdir / "metrics.jsonl")
         # Without what was measured of the machine.
         return [
-            {k: v for k, v in record.items() if k == "step" or k.startswith(("train/", "eval/"))}
+            {k: v for k, v in record.items() if k == "step" or k.startswith(("train/", "eval"))}
             for record in records
         ]
 
@@ -132,7 +133,16 @@ def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch,
     # Started once more, the finished run is only evaluated.
     again = train_and_evaluate(run, tmp_path / "parts")
     assert learned(tmp_path / "whole") == learned(tmp_path / "parts")
-    assert again.values()["eval/top1"] == learned(tmp_path / "parts")[-1]["eval/top1"]
+    last = learned(tmp_path / "parts")[-1]
+    assert {"step": 9} | again.values() == last
+    assert last["eval/loss"] != last["eval_ema/loss"]
+
+    # What the checkpoint is worth to --mode=eval, parameters and their average.
+    score = score_checkpoint(run.config, str(tmp_path / "parts"), "latest").values()
+    assert score["step"] == 9
+    for name in ("loss", "top1", "top5"):
+        assert score[name] == pytest.approx(last[f"eval/{name}"], rel=1e-6)
+        assert score[f"ema_{name}"] == pytest.approx(last[f"eval_ema/{name}"], rel=1e-6)
 
 
 def test_other_configuration_in_the_same_folder_is_refused(make_config, tmp_path):
