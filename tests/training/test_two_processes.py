@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -20,6 +22,8 @@ from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from shunted_jax.training.sharding import make_mesh
 
+pytestmark = pytest.mark.proof
+
 REPOSITORY = Path(__file__).parent.parent.parent
 STEPS = 20
 
@@ -29,8 +33,6 @@ from shunted_jax.config import (
     AugmentConfig, Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 )
 from shunted_jax.models import registry
-
-pytestmark = pytest.mark.proof
 
 registry.VARIANTS["narrow"] = {{
     "depths": (1,),
@@ -214,3 +216,36 @@ def test_two_processes_go_on_where_one_was(train_here, reference, config_file, t
     assert (status, other_status) == (0, 0), log + other_log
     assert "going on from step 10" in log
     assert_same(tmp_path, reference)
+
+
+def logged_steps(workdir):
+    path = workdir / "metrics.jsonl"
+    return list(losses(workdir)) if path.exists() else []
+
+
+def test_sigterm_to_one_of_two_stops_both_after_the_same_step(config_file, tmp_path):
+    workdir, saved = tmp_path / "run", 0
+    for told in ([1], [0, 1]):  # a host alone is taken away; both are
+        port = free_port()
+        arguments = [f"--config={config_file}", f"--workdir={workdir}", "--config.epochs=500"]
+        both = [start(arguments, port, index) for index in range(2)]
+        try:
+            until = time.monotonic() + 200
+            while len(logged_steps(workdir)) < saved + 5:
+                assert time.monotonic() < until, "no step was logged"
+                assert all(process.poll() is None for process in both), both[0].communicate()
+                time.sleep(0.1)
+            for index in told:
+                both[index].send_signal(signal.SIGTERM)
+            outputs = [process.communicate(timeout=120) for process in both]
+        finally:
+            for process in both:
+                process.kill()
+        logs = [log for _, log in outputs]
+        assert [process.returncode for process in both] == [143, 143], "\n".join(logs)
+        steps = {int(re.search(r"stopped by SIGTERM after step (\d+)", log)[1]) for log in logs}
+        assert len(steps) == 1
+        assert (f"going on from step {saved}" in logs[0]) == (saved > 0)
+        (saved,) = steps
+        assert (workdir / "checkpoints" / str(saved)).is_dir()
+        assert logged_steps(workdir) == list(range(1, saved + 1))
