@@ -120,6 +120,9 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 
 def learned(records: list[dict]) -> list[dict]:
-    """Returns the records of a `metrics.jsonl` without what depends on the machine's speed."""
-    timings = ("images_per_second", "step_seconds")
-    return [{name: record[name] for name in record if name not in timings} for record in records]
+    """Returns the records of a `metrics.jsonl` without what was measured of the machine."""
+    kept = ("train/", "eval/", "eval_ema/", "data/")
+    return [
+        {n: value for n, value in record.items() if n == "step" or n.startswith(kept)}
+        for record in records
+    ]

@@ -21,6 +21,7 @@ from shunted_jax.reporting.report import closing_report, write_pictures
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from shunted_jax.training.scoring import score_checkpoint
+from tests.small_run import learned
 
 
 @pytest.fixture
@@ -121,19 +122,14 @@ def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch,
     whole, parts = restored(run, tmp_path / "whole"), restored(run, tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
 
-    def learned(workdir):
-        records = read_metrics(workdir / "metrics.jsonl")
-        # Without what was measured of the machine.
-        return [
-            {k: v for k, v in record.items() if k == "step" or k.startswith(("train/", "eval"))}
-            for record in records
-        ]
+    def log(workdir):
+        return learned(read_metrics(workdir / "metrics.jsonl"))
 
-    assert learned(tmp_path / "whole") == learned(tmp_path / "parts")
+    assert log(tmp_path / "whole") == log(tmp_path / "parts")
     # Started once more, the finished run is only evaluated.
     again = train_and_evaluate(run, tmp_path / "parts")
-    assert learned(tmp_path / "whole") == learned(tmp_path / "parts")
-    last = learned(tmp_path / "parts")[-1]
+    assert log(tmp_path / "whole") == log(tmp_path / "parts")
+    last = log(tmp_path / "parts")[-1]
     assert {"step": 9} | again.values() == last
     assert last["eval/loss"] != last["eval_ema/loss"]
 
