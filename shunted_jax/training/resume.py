@@ -133,6 +133,12 @@ def _check_same_run(run: Run, meta: dict[str, Any], workdir: Path) -> None:
             f"the checkpoints in {workdir} have format {meta['format_version']}, and this program "
             f"reads formats up to {FORMAT_VERSION}: take the program that wrote them"
         )
+    if not {"data", "digest"} <= meta.keys():
+        raise UserError(
+            f"the checkpoints in {workdir} are of an earlier version, which did not save what a "
+            "run needs to go on: name another --workdir. To start from what was learned, pass "
+            f"--config.init_from={workdir}"
+        )
     # A field that is newer than the checkpoint had then the value that it has by default now.
     config = _with_defaults(meta["config"], to_dict(Config()))
     changed = differences(config, to_dict(run.config))

@@ -208,6 +208,19 @@ def test_other_data_of_the_same_name_is_refused(saved, make):
         resume(dataclasses.replace(run, train_source=fewer), workdir)
 
 
+def test_checkpoints_of_an_earlier_version_are_refused(saved, make, monkeypatch):
+    _, workdir = saved
+    restore_meta = RunCheckpoints.restore_meta
+
+    def without_position(checkpoints, step):
+        meta = restore_meta(checkpoints, step)
+        return {name: meta[name] for name in meta if name not in ("data", "digest", "git")}
+
+    monkeypatch.setattr(RunCheckpoints, "restore_meta", without_position)
+    with pytest.raises(UserError, match=rf"earlier version.*--config.init_from={workdir}"):
+        resume(make(), workdir)
+
+
 def test_what_does_not_is_taken_over_and_said(saved, make, caplog):
     caplog.set_level(logging.INFO, logger="shunted_jax")
     _, workdir = saved
