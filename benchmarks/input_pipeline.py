@@ -149,8 +149,7 @@ def _draft(jpeg: bytes, box: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def _reduced(jpeg: bytes, box: tuple[int, int, int, int]) -> np.ndarray:
-    reduce = max(r for r in (1, 2, 4, 8) if r == 1 or min(box[2:]) >= 2 * r * SIZE)
-    return EncodedImage(jpeg).decode(reduce)
+    return EncodedImage(jpeg).decode(RandomResizedCrop(SIZE).reduction(box))
 
 
 def _pillow_resize(image: Image.Image, box: tuple[int, int, int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from shunted_jax.checkpoints import read_weights
-from shunted_jax.convert.state_dict import abstract_variables
+from shunted_jax.convert.state_dict import abstract_variables, differing_shapes
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.fields import from_json
@@ -88,12 +88,10 @@ def _with_other_head(leaves, model: ShuntedTransformer, before: int, path) -> di
 
 
 def _check_shapes(leaves, wanted, path) -> None:
-    problems = []
-    for at in sorted(leaves.keys() | wanted.keys()):
-        has = leaves[at].shape if at in leaves else "nothing"
-        wants = wanted[at].shape if at in wanted else "nothing"
-        if has != wants:
-            problems.append(f"{'/'.join(at)}: {has} in the checkpoint, {wants} in the network")
+    problems = [
+        f"{name}: {has} in the checkpoint, {wants} in the network"
+        for name, has, wants in differing_shapes(leaves, wanted)
+    ]
     if problems:
         raise UserError(
             f"the fields asked for do not fit the parameters in {path}:\n  " + "\n  ".join(problems)

@@ -1,8 +1,6 @@
 """A run's checkpoints on real files: what is kept, what comes back, what a full disk does."""
 
-import contextlib
 import json
-import resource
 from typing import Any
 
 import jax
@@ -16,6 +14,7 @@ from shunted_jax.checkpoints.folders import checkpoint_folder, read_meta
 from shunted_jax.checkpoints.run import steps_to_keep
 from shunted_jax.errors import RunError
 from shunted_jax.training.state import TrainState
+from tests.full_disk import largest_file
 
 
 def make_state(step=0, size=64):
@@ -92,17 +91,6 @@ def test_leftovers_of_an_interrupted_save_are_cleared_away(tmp_path):
         assert checkpoints.steps == [1]
         checkpoints.save(2, make_state(2), {}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    """Stands in for a full disk: no file of this process can grow beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("noticed", ["next save", "wait", "end"])

@@ -186,6 +186,26 @@ def abstract_variables(
     return traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images))
 
 
+def differing_shapes(
+    variables: Mapping[tuple[str, ...], Any], wanted: Mapping[tuple[str, ...], Any]
+) -> list[tuple[str, Any, Any]]:
+    """Returns (name, shape there, shape wanted) of each variable whose shapes differ.
+
+    Args:
+        variables: arrays by path.
+        wanted: arrays or their shapes and types by path, as `abstract_variables` returns them.
+    """
+
+    def shape(at: tuple[str, ...], leaves: Mapping[tuple[str, ...], Any]) -> Any:
+        return leaves[at].shape if at in leaves else "nothing"
+
+    return [
+        ("/".join(at), shape(at, variables), shape(at, wanted))
+        for at in sorted(variables.keys() | wanted.keys())
+        if shape(at, variables) != shape(at, wanted)
+    ]
+
+
 def _variant(fields: dict[str, Any]) -> str:
     for name, row in VARIANTS.items():
         free = {"num_classes", "in_channels"}

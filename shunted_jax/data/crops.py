@@ -28,14 +28,18 @@ class RandomResizedCrop:
     def __call__(self, image: EncodedImage, rng: np.random.Generator) -> np.ndarray:
         """Returns uint8 [size, size, 3]."""
         box = self.draw_box(image.height, image.width, rng)
-        # A JPEG decodes quicker at a half or less of its size. What is then resized has still twice
-        # the result's: below that the result would differ by more than a grey level from the one
-        # that a whole image gives.
-        reduce = max(r for r in (1, 2, 4, 8) if r == 1 or min(box[2:]) >= 2 * r * self.size)
+        reduce = self.reduction(box)
         pixels = image.decode(reduce)
         if len(pixels) == image.height:
             reduce = 1  # not a JPEG
         return resize(pixels, tuple(edge / reduce for edge in box), self.size)
+
+    def reduction(self, box: tuple[int, int, int, int]) -> int:
+        """Returns how many times smaller each side of the image may be decoded for this box."""
+        # A JPEG decodes quicker at a half or less of its size. What is then resized has still twice
+        # the result's: below that the result would differ by more than a grey level from the one
+        # that a whole image gives.
+        return max(r for r in (1, 2, 4, 8) if r == 1 or min(box[2:]) >= 2 * r * self.size)
 
     def draw_box(
         self, height: int, width: int, rng: np.random.Generator

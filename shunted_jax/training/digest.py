@@ -4,10 +4,9 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from shunted_jax.training.sharding import put_batch, replicated
+from shunted_jax.training.sharding import add_over_hosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +29,8 @@ def digest(state: Any) -> Digest:
     # shapes would take seconds to compile.
     rows = np.array([_sum_and_faults(leaf) for _, leaf in leaves], np.uint32)
     if jax.process_count() > 1:
-        rows = _over_hosts(rows, leaves[0][1].sharding.mesh)
+        # The sums wrap around here, too.
+        rows = np.asarray(add_over_hosts(rows, leaves[0][1].sharding.mesh))
     paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
     return Digest(
         sums={path: int(total) for path, total in zip(paths, rows[:, 0], strict=True)},
@@ -66,11 +66,3 @@ def _places(index: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
             *part.indices(shape[axis]), dtype=np.uint32
         )
     return places
-
-
-def _over_hosts(rows: np.ndarray, mesh: jax.sharding.Mesh) -> np.ndarray:
-    # A row of each device, that of each host's first with its numbers: the sum wraps around, too.
-    local = np.zeros((mesh.local_mesh.size, *rows.shape), np.uint32)
-    local[0] = rows
-    total = jax.jit(lambda all_rows: jnp.sum(all_rows, axis=0), out_shardings=replicated(mesh))
-    return np.asarray(total(put_batch({"rows": local}, mesh)["rows"]))

@@ -6,11 +6,10 @@ import threading
 from types import FrameType
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from shunted_jax.training.sharding import put_batch, replicated
+from shunted_jax.training.sharding import add_over_hosts
 
 # How many steps a host's wish to stop is on its way: as many as the host is ahead of the devices,
 # so that asking never waits for them.
@@ -31,7 +30,6 @@ class StopRequest:
         self._noted = False
         self._before = None
         self._sums: collections.deque[jax.Array] = collections.deque()
-        self._add_up = jax.jit(jnp.sum, out_shardings=replicated(mesh))
 
     def __enter__(self) -> "StopRequest":
         # Python only lets the main thread handle signals; a notebook's or a test's thread does
@@ -61,6 +59,4 @@ class StopRequest:
         return int(self._sum()) > 0 if jax.process_count() > 1 else self._noted
 
     def _sum(self) -> jax.Array:
-        rows = np.zeros(self._mesh.local_mesh.size, np.int32)
-        rows[0] = self._noted
-        return self._add_up(put_batch({"noted": rows}, self._mesh)["noted"])
+        return add_over_hosts(np.int32(self._noted), self._mesh)

@@ -4,7 +4,8 @@ The batch is split over all devices. Parameters and optimizer state are split ov
 and copied along the axis `data`; with fsdp=1, the default, each device holds all of them.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -94,9 +95,26 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
+def add_over_hosts(numbers: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Returns the sum of the arrays that the hosts give, on each of them; all must call it.
+
+    The devices add up behind what they are at, and nobody waits for it here.
+
+    Args:
+        numbers: of the same shape and dtype on every host; unsigned ones wrap around.
+        mesh: as `make_mesh` returns it.
+    """
+    rows = np.zeros((mesh.local_mesh.size, *numbers.shape), numbers.dtype)
+    rows[0] = numbers
+    return _sum_of_rows(mesh)(put_batch({"rows": rows}, mesh)["rows"])
+
+
 def sum_over_hosts(number: int, mesh: Mesh) -> int:
     """Returns the sum of what the hosts give, on each of them; all must call it."""
-    rows = np.zeros(mesh.local_mesh.size, np.int32)
-    rows[0] = number
-    total = jax.jit(jnp.sum, out_shardings=replicated(mesh))
-    return int(total(put_batch({"number": rows}, mesh)["number"]))
+    return int(add_over_hosts(np.int32(number), mesh))
+
+
+@functools.cache
+def _sum_of_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    # Kept, so that it is compiled once for each shape.
+    return jax.jit(functools.partial(jnp.sum, axis=0), out_shardings=replicated(mesh))

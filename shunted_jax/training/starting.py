@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from shunted_jax.checkpoints import Weights, read_weights
-from shunted_jax.convert.state_dict import abstract_variables
+from shunted_jax.convert.state_dict import abstract_variables, differing_shapes
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.fields import STAGE_FIELDS, from_json
@@ -109,15 +110,9 @@ def _variant_hint(model: ShuntedTransformer) -> str:
 
 def _check_shapes(weights: Weights, model: ShuntedTransformer, path: str) -> None:
     has = {"params": weights.params, "batch_stats": weights.batch_stats}
-    leaves = jax.tree.leaves_with_path(has)
-    shapes = {tuple(entry.key for entry in at): np.shape(leaf) for at, leaf in leaves}
-    wants = {at: leaf.shape for at, leaf in abstract_variables(model).items()}
-    differing = sorted(at for at in shapes.keys() | wants.keys() if shapes.get(at) != wants.get(at))
+    differing = differing_shapes(traverse_util.flatten_dict(has), abstract_variables(model))
     if differing:
-        lines = [
-            f"{'/'.join(at)}: {shapes.get(at, 'nothing')} there, {wants.get(at, 'nothing')} wanted"
-            for at in differing
-        ]
+        lines = [f"{name}: {there} there, {wants} wanted" for name, there, wants in differing]
         raise UserError(
             f"{path} does not hold the network that it says it does; convert it again:\n  "
             + "\n  ".join(lines)

@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import pty
-import resource
 import select
 import shutil
 import signal
@@ -34,6 +33,7 @@ from shunted_jax.data.builders import layout, progress, unfinished
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
 from tests.data import archives
+from tests.full_disk import largest_file
 
 
 class Killed(BaseException):
@@ -413,18 +413,8 @@ def test_full_disks_are_refused_at_the_start(source, tmp_path, capsys, monkeypat
     assert "has 0.0 GB of free space, and 0.0 GB are needed: free some, or choose" in message
 
 
-@contextlib.contextmanager
-def no_file_above(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_writing_that_fails_says_so_and_goes_on(source, built, tmp_path, capsys, small_shards):
-    with no_file_above(50_000):
+    with largest_file(50_000):
         message = refused(source, tmp_path, capsys, "--partial")
     assert "5.1.0 cannot be made: " in message
     assert "File too large" in message
