@@ -24,7 +24,9 @@ from einops import rearrange
 from flax import linen as nn
 
 from shunted_jax.models.depthwise import DepthwiseConv3x3
-from shunted_jax.models.layers import EMBED_NORM_EPSILON, Conv, Dense, LayerNorm, gelu
+from shunted_jax.models.gelu import gelu
+from shunted_jax.models.layers import EMBED_NORM_EPSILON, Dense, LayerNorm
+from shunted_jax.models.patches import PatchConv
 
 
 class TokenAggregation(nn.Module):
@@ -42,8 +44,7 @@ class TokenAggregation(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, dim] to [batch, height // ratio, width // ratio, dim]."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        patch = (self.ratio, self.ratio)
-        x = Conv(x.shape[-1], patch, strides=patch, padding=0, name="conv", **dtypes)(x)
+        x = PatchConv(x.shape[-1], self.ratio, name="conv", **dtypes)(x)
         return gelu(LayerNorm(epsilon=EMBED_NORM_EPSILON, name="norm", **dtypes)(x))
 
 

@@ -2,13 +2,13 @@
 
 Each feed-forward layer and each value map of the network goes through one (paper section 3: the
 detail-specific feed-forward and the local enhancement), so its speed decides the network's.
-The forms compute the same sum and agree in value and in gradient; which is fast depends on the
-backend:
+The forms compute the same sum and agree in value and in gradient; `forms.py` chooses:
 
 - `conv`: one XLA convolution with as many feature groups as channels. The GPU and TPU backends have
   kernels for it; XLA's CPU backend has none and falls back to a loop that is many times slower.
 - `shift`: nine shifted copies of the map, each multiplied by its kernel tap and added up. XLA fuses
-  them into one pass over the map.
+  them into one pass over the map. The gradients are written out: what autodiff makes of the sum
+  takes more than twice as long on a CPU.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import depthwise_kernel_init
 
 
@@ -31,38 +32,62 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
+@jax.custom_vjp
 def _shifted_multiply_adds(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    height, width = x.shape[1:3]
-    # Nine bfloat16 additions would lose what a convolution's float32 accumulator keeps.
-    accumulator = jnp.promote_types(x.dtype, jnp.float32)
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(accumulator)
-    taps = kernel[:, :, 0].astype(accumulator)
-    total = sum(
-        padded[:, row : row + height, column : column + width] * taps[row, column]
-        for row in range(3)
-        for column in range(3)
-    )
-    return total.astype(x.dtype)
+    return shift_and_add(x, kernel).astype(x.dtype)
 
+
+def shift_and_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns the convolution of `depthwise_conv3x3` in at least float32, as autodiff sees it."""
+    # Nine bfloat16 additions would lose what a convolution's float32 accumulator keeps.
+    taps = kernel[:, :, 0].astype(jnp.promote_types(x.dtype, jnp.float32))
+    return sum(
+        window * taps[row, column] for (row, column), window in _windows(x.astype(taps.dtype))
+    )
+
+
+def shift_gradients(
+    x: jax.Array, kernel: jax.Array, cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients of `shift_and_add` to x and to the kernel, both in at least float32.
+
+    Args:
+        x: [batch, height, width, channels].
+        kernel: [3, 3, 1, channels].
+        cotangent: [batch, height, width, channels].
+    """
+    precise = cotangent.astype(jnp.promote_types(x.dtype, jnp.float32))
+    # Each of the nine sums would compute anew what the cotangent is computed from.
+    precise = jax.lax.optimization_barrier(precise)
+    of_kernel = [
+        jnp.sum(window * precise, axis=(0, 1, 2)) for _, window in _windows(x.astype(precise.dtype))
+    ]
+    return shift_and_add(precise, kernel[::-1, ::-1]), jnp.stack(of_kernel).reshape(kernel.shape)
+
+
+def _windows(x: jax.Array):
+    """Yields ((row, column), what that tap of the kernel sees): nine shifted copies of x."""
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for row in range(3):
+        for column in range(3):
+            yield (row, column), padded[:, row : row + height, column : column + width]
+
+
+def _shift_backward(saved, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    of_x, of_kernel = shift_gradients(x, kernel, cotangent)
+    return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
+
+
+_shifted_multiply_adds.defvjp(
+    lambda x, kernel: (_shifted_multiply_adds(x, kernel), (x, kernel)), _shift_backward
+)
 
 FORMS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "conv": _convolution,
     "shift": _shifted_multiply_adds,
 }
-
-# Measured on 2 CPU cores, shunted_t forward at 224 pixels, batch 1 and 16: with `shift` the whole
-# network is 2.5 to 3.8 times as fast as with `conv`. Compiled for a TPU, `conv` moves fewer bytes.
-_FASTEST_FORM = {"cpu": "shift"}
-_OTHERWISE = "conv"
-
-
-def check_form(form: str | None) -> None:
-    """Raises ValueError unless `form` is None or a name in `FORMS`."""
-    if form is not None and form not in FORMS:
-        raise ValueError(
-            f"depthwise_form is {form!r}, and the forms are {sorted(FORMS)}; "
-            "None takes the one that is fastest on the backend"
-        )
 
 
 def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Array:
@@ -80,11 +105,7 @@ def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, form: str | None = None) 
     Raises:
         ValueError: `form` is not a name in `FORMS`.
     """
-    check_form(form)
-    if form is not None:
-        return FORMS[form](x, kernel)
-    per_platform = {platform: FORMS[name] for platform, name in _FASTEST_FORM.items()}
-    return jax.lax.platform_dependent(x, kernel, **per_platform, default=FORMS[_OTHERWISE])
+    return run_fastest("depthwise", FORMS, x, kernel, form=form)
 
 
 class DepthwiseConv3x3(nn.Module):
@@ -97,8 +118,16 @@ class DepthwiseConv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, channels] to the same shape."""
-        channels = x.shape[-1]
-        kernel = self.param("kernel", depthwise_kernel_init, (3, 3, 1, channels), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = depthwise_parameters(self, x)
         return depthwise_conv3x3(x, kernel, self.form) + bias
+
+
+def depthwise_parameters(module: nn.Module, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Declares `kernel` [3, 3, 1, channels] and `bias` [channels]; returns (x, kernel, bias).
+
+    All are of `module.dtype`, x having been [..., channels] of any.
+    """
+    channels = x.shape[-1]
+    kernel = module.param("kernel", depthwise_kernel_init, (3, 3, 1, channels), module.param_dtype)
+    bias = module.param("bias", nn.initializers.zeros, (channels,), module.param_dtype)
+    return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)

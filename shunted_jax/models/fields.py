@@ -4,7 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from shunted_jax.models.depthwise import check_form
+from shunted_jax.models.depthwise import FORMS
+from shunted_jax.models.forms import check_form
 
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
 _RATE_FIELDS = ("drop_rate", "attn_drop_rate", "drop_path_rate")
@@ -21,7 +22,7 @@ def check_fields(model) -> None:
         problems += _stage_problems(model)
     if problems:
         raise ValueError("this ShuntedTransformer cannot be built: " + "; ".join(problems))
-    check_form(model.depthwise_form)
+    check_form(model.depthwise_form, FORMS)
 
 
 def _count_problems(model):

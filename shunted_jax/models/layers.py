@@ -4,15 +4,15 @@ All maps are [batch, height, width, channels]. Convolutions pad explicitly and o
 as PyTorch does; XLA's `SAME` pads differently at stride 2.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from shunted_jax.models.depthwise import DepthwiseConv3x3
+from shunted_jax.models.detail import DetailGelu
 from shunted_jax.models.initializers import conv_kernel_init, linear_kernel_init
+from shunted_jax.models.patches import PatchConv
 
 # The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
 # stage; PyTorch's default in the stem, the patch embeddings and the token aggregation.
@@ -24,9 +24,6 @@ Conv = partial(nn.Conv, kernel_init=conv_kernel_init)
 # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large against the spread.
 LayerNorm = partial(nn.LayerNorm, use_fast_variance=False)
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
-
-# The exact GELU, x Phi(x); Flax's default is its tanh approximation.
-gelu: Callable[[jax.Array], jax.Array] = partial(nn.gelu, approximate=False)
 
 
 class ConvStem(nn.Module):
@@ -59,7 +56,7 @@ class ConvStem(nn.Module):
             )(x)
             x = BatchNorm(use_running_average=not train, name=f"batch_norm_{index}", **dtypes)(x)
             x = nn.relu(x)
-        x = Conv(self.embed_dim, (2, 2), strides=2, padding=0, name="reduce", **dtypes)(x)
+        x = PatchConv(self.embed_dim, 2, name="reduce", **dtypes)(x)
         return LayerNorm(epsilon=EMBED_NORM_EPSILON, name="norm", **dtypes)(x)
 
 
@@ -116,7 +113,7 @@ class DetailFeedForward(nn.Module):
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         dropout = partial(nn.Dropout, self.drop_rate, deterministic=not train)
         y = Dense(self.hidden_dim, name="fc1", **dtypes)(x)
-        y = gelu(y + DepthwiseConv3x3(self.depthwise_form, name="depthwise", **dtypes)(y))
+        y = DetailGelu(self.depthwise_form, name="depthwise", **dtypes)(y)
         y = dropout()(y)
         y = Dense(x.shape[-1], name="fc2", **dtypes)(y)
         return dropout()(y)

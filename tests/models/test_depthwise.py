@@ -37,9 +37,10 @@ def test_every_form_is_the_definition(form, shape):
     np.testing.assert_allclose(out, by_hand(x, kernel), rtol=0, atol=1e-5)
 
 
-def test_gradients_agree():
-    x, kernel = random_arguments((2, 7, 5, 6))
-    cotangent = random_arguments((2, 7, 5, 6), seed=1)[0]
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_agree(dtype):
+    x, kernel = (jnp.asarray(a, dtype) for a in random_arguments((2, 7, 5, 6)))
+    cotangent = jnp.asarray(random_arguments((2, 7, 5, 6), seed=1)[0], dtype)
 
     def gradients(form):
         _, pullback = jax.vjp(lambda x, k: depthwise_conv3x3(x, k, form), x, kernel)
@@ -48,7 +49,12 @@ def test_gradients_agree():
     reference = gradients("conv")
     for form in ("shift", None):
         for ours, theirs in zip(gradients(form), reference, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+            assert ours.dtype == dtype
+            np.testing.assert_allclose(
+                *(np.asarray(a, np.float32) for a in (ours, theirs)),
+                rtol=jnp.finfo(dtype).eps * 2,
+                atol=2e-5,
+            )
 
 
 @pytest.mark.parametrize("form", FORMS)

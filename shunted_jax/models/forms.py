@@ -1,0 +1,53 @@
+"""Which form of a computation each backend runs: the one place that chooses.
+
+Forms of one computation agree in value and in gradient, to rounding; which is fast depends on the
+backend. The choice is made when a program is lowered, for the platform that it is lowered for,
+which need not be the process's default one: a program compiled on a CPU for a TPU gets the TPU's.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+# Measured with benchmarks/throughput.py and benchmarks/tpu_aot.py; docs/performance.md has the
+# figures. Platforms that are not named take the form after "otherwise".
+_FASTEST = {
+    # XLA's CPU backend has no kernel for a depthwise convolution, only a loop: `conv` makes the
+    # whole network 2.5 to 3.8 times slower there. Compiled for a TPU, `conv` moves fewer bytes.
+    "depthwise": {"cpu": "shift", "otherwise": "conv"},
+    # A convolution that does not overlap is a matrix product of its patches.
+    "patches": {"cpu": "matmul", "otherwise": "conv"},
+}
+
+
+def run_fastest(
+    computation: str, forms: Mapping[str, Callable[..., Any]], *arguments: Any, form: str | None
+) -> Any:
+    """Calls one of `forms`, the fastest for the platform that the program is lowered for.
+
+    Args:
+        computation: what the forms compute, a key of the table above.
+        forms: functions by name, of the same arguments and results.
+        *arguments: arrays, or trees of them.
+        form: the name of the form to call instead, whatever the platform.
+
+    Raises:
+        ValueError: `form` is not a name in `forms`.
+    """
+    if form is not None:
+        check_form(form, forms)
+        return forms[form](*arguments)
+    fastest = dict(_FASTEST[computation])
+    otherwise = forms[fastest.pop("otherwise")]
+    by_platform = {platform: forms[name] for platform, name in fastest.items()}
+    return jax.lax.platform_dependent(*arguments, **by_platform, default=otherwise)
+
+
+def check_form(form: str | None, forms: Mapping[str, Any]) -> None:
+    """Raises ValueError unless `form` is None or a name in `forms`."""
+    if form is not None and form not in forms:
+        raise ValueError(
+            f"the form is {form!r}, and the forms are {sorted(forms)}; None takes the one that is "
+            "fastest on the backend"
+        )
