@@ -5,17 +5,20 @@ import errno
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import orbax.checkpoint as ocp
 
+from shunted_jax.buckets import in_bucket
 from shunted_jax.checkpoints.folders import (
     BEST_METRIC,
     absolute,
     best_step,
     read_meta,
     score_of,
+    whole_steps,
     with_checksum,
 )
 from shunted_jax.errors import RunError
@@ -156,17 +159,27 @@ class RunCheckpoints:
         self._scores.update({step: score_of(self.directory / str(step)) for step in self.steps})
 
     def raise_reason(self, error: Exception) -> NoReturn:
-        """Raises `error`, as a `RunError` that says what to do where the disk is the reason."""
+        """Raises `error`; as a `RunError` that says what to do, if disk or bucket are to blame."""
+        where, remedy = self.directory.parent, "Make room and"
         reason = _disk_problem(error)
+        if reason is not None and in_bucket(where):
+            where = tempfile.gettempdir()  # where this host prepares what goes there
+        elif in_bucket(where):
+            remedy, reason = "Once it can be,", _bucket_problem(error)
         if reason is None:
             raise error
-        # As on disk: Orbax has crossed out what was to go once the save that failed was done.
-        kept = [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
-        last = f"step {max(kept)} is the last one saved" if kept else "none is saved yet"
         raise RunError(
-            f"nothing can be written into {self.directory.parent}: {reason}; {last}. Make room and "
-            "start again with the same --workdir"
+            f"nothing can be written into {where}: {reason}; {self._last_saved()}. {remedy} start "
+            "again with the same --workdir"
         ) from error
+
+    def _last_saved(self) -> str:
+        # As on disk: Orbax has crossed out what was to go once the save that failed was done.
+        try:
+            kept = whole_steps(self.directory)
+        except Exception:  # the bucket, again
+            return "what is saved there stays"
+        return f"step {kept[-1]} is the last one saved" if kept else "none is saved yet"
 
 
 @dataclasses.dataclass
@@ -210,6 +223,21 @@ def _items(state: TrainState) -> dict[str, Any]:
     own = {name: fields.pop(name) for name in _OWN_ITEMS if name in fields}
     train = {name: value for name, value in fields.items() if value is not None}
     return {name: item for name, item in own.items() if item is not None} | {"train": train}
+
+
+def _bucket_problem(error: BaseException | None) -> str | None:
+    """Returns what a bucket, or what stands between it and this host, complains of, if it is that.
+
+    Args:
+        error: with its causes.
+    """
+    while error is not None:
+        package = type(error).__module__.partition(".")[0]
+        if "gs://" in str(error) or package in ("aiohttp", "gcsfs", "google", "requests"):
+            line = str(error).partition(" [tensorstore_spec")[0].partition("\n")[0]
+            return f"{type(error).__name__}: {line[:300]}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _disk_problem(error: BaseException | None) -> str | None:

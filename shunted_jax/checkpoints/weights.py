@@ -9,7 +9,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from shunted_jax.checkpoints.folders import absolute, checkpoint_folder, in_bucket
+from shunted_jax.buckets import in_bucket
+from shunted_jax.checkpoints.folders import absolute, checkpoint_folder
 from shunted_jax.errors import UserError
 
 

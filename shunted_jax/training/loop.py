@@ -5,9 +5,9 @@ import dataclasses
 import logging
 import math
 import time
-from pathlib import Path
 
 import jax
+from etils import epath
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.data.pipeline import Batches, train_batches
@@ -29,12 +29,13 @@ from shunted_jax.training.tally import Tally
 logger = logging.getLogger(__name__)
 
 
-def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
+def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
     """Trains to the end, from the newest readable checkpoint in `workdir` if there is one.
 
     Args:
         run: what to train on what.
-        workdir: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`; made if needed.
+        workdir: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`; made if needed, or in a
+            bucket.
 
     Returns:
         The evaluation after the last step.
@@ -43,7 +44,7 @@ def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
         UserError: an earlier run in `workdir` had another configuration, or none of its checkpoints
             can be read.
         FloatingPointError: the loss or the gradients are no longer finite numbers.
-        RunError: the disk is full.
+        RunError: the disk is full, or the bucket takes no more.
         PreemptedError: SIGTERM came; what was learned is saved.
     """
     workdir.mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,8 @@ def _train(
                     f"{evaluation.top1_text()}, loss {values['eval/loss']:.4f}"
                 )
             if evaluate_now or save_now or stop_now:
+                # First: who goes on from that checkpoint needs the records before it.
+                files.publish()
                 _save(run, step, state, values, tally, checkpoints)
             if stop_now:
                 checkpoints.wait()

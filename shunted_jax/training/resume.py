@@ -2,10 +2,10 @@
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from shunted_jax.checkpoints import FORMAT_VERSION, RunCheckpoints
 from shunted_jax.config import Config, differences, to_dict
@@ -67,7 +67,7 @@ def checkpoint_metadata(run: Run, step: int) -> dict[str, Any]:
     }
 
 
-def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: Path) -> Resumed | None:
+def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: epath.Path) -> Resumed | None:
     """Returns the newest checkpoint that can be read; None where none was ever saved.
 
     Those that cannot be read are named in the log and set aside, once one is found that can be.
@@ -96,7 +96,7 @@ def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: Path) -> Resu
 
 
 def _restore(
-    run: Run, checkpoints: RunCheckpoints, step: int, workdir: Path
+    run: Run, checkpoints: RunCheckpoints, step: int, workdir: epath.Path
 ) -> tuple[Resumed | None, str | None]:
     """Returns the checkpoint, or else what keeps it from being read."""
     try:
@@ -127,7 +127,7 @@ def _set_aside(run: Run, checkpoints: RunCheckpoints, steps: list[int]) -> None:
     logger.warning("moved to %s in %s", names, checkpoints.directory)
 
 
-def _check_same_run(run: Run, meta: dict[str, Any], workdir: Path) -> None:
+def _check_same_run(run: Run, meta: dict[str, Any], workdir: epath.Path) -> None:
     if meta["format_version"] > FORMAT_VERSION:
         raise UserError(
             f"the checkpoints in {workdir} have format {meta['format_version']}, and this program "
