@@ -5,7 +5,7 @@ import os
 
 from etils import epath
 
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, in_a_line
 
 # What `pip install` takes for them.
 EXTRA = "shunted-jax[gcs]"
@@ -35,8 +35,8 @@ def reachable(path: str | os.PathLike) -> epath.Path:
         there = epath.Path(f"gs://{bucket}").exists()
     except Exception as error:  # of sockets, HTTP, credentials: whatever stands in between
         raise UserError(
-            f"gs://{bucket} cannot be reached: {error}; `gcloud auth application-default login` "
-            "gives this machine a name that the bucket may know"
+            f"gs://{bucket} cannot be reached: {in_a_line(error)}; `gcloud auth "
+            "application-default login` gives this machine a name that the bucket may know"
         ) from error
     if not there:
         raise UserError(f"{path}: there is no bucket {bucket!r} that can be seen from here")

@@ -51,6 +51,15 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
     return meta
 
 
+def replace_meta(folder: epath.Path, meta: dict[str, Any]) -> None:
+    """Puts other JSON values into a checkpoint's `meta`; at any moment, it has these or those."""
+    path = folder / "meta" / "metadata"
+    beside = path if in_bucket(path) else path.with_name("metadata.new")  # objects change at once
+    beside.write_text(json.dumps(with_checksum(meta)))
+    if beside != path:
+        beside.replace(path)
+
+
 def _checksum(meta: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etils import epath
 
-from shunted_jax.errors import RunError
+from shunted_jax.errors import RunError, in_a_line
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Spool:
                 target.write_bytes(path.read_bytes())
             except Exception as error:  # of sockets, HTTP, credentials: whatever stands in between
                 raise RunError(
-                    f"{target} cannot be written: {type(error).__name__}: {error}; once it can be, "
-                    f"start again with the same --workdir. A copy is in {self.folder}"
+                    f"{target} cannot be written: {in_a_line(error)}; once it can be, start again "
+                    f"with the same --workdir. What was to be there is in {self.folder}"
                 ) from error
             self._copied[path] = state
 

@@ -10,7 +10,7 @@ from etils import epath
 from shunted_jax.checkpoints import FORMAT_VERSION, RunCheckpoints
 from shunted_jax.config import Config, differences, to_dict
 from shunted_jax.data.pipeline import PIPELINE_VERSION
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, in_a_line
 from shunted_jax.training.digest import changed_arrays, digest
 from shunted_jax.training.provenance import git_revision
 from shunted_jax.training.run import Run
@@ -107,8 +107,7 @@ def _restore(
     except UserError:
         raise
     except Exception as error:  # each kind of damage raises another one, Orbax's own among them
-        first_line = (str(error).strip() or "no more is known").splitlines()[0]
-        return None, f"{type(error).__name__}: {first_line[:300]}"
+        return None, in_a_line(error)
     if changed := changed_arrays(meta["digest"], digest(state).sums):
         return None, f"not what was saved: {', '.join(changed[:3])}" + (
             f" and {len(changed) - 3} more arrays" if len(changed) > 3 else ""

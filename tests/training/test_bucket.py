@@ -1,7 +1,6 @@
 """A run whose folder is in a bucket, stopped and killed, against the same run in a folder."""
 
 import json
-import logging
 import shutil
 import signal
 
@@ -12,6 +11,7 @@ from shunted_jax.reporting.metrics_files import read_metrics
 from tests.emulated_bucket import emulated_bucket
 from tests.reporting.test_metrics_files import scalars
 from tests.small_run import SmallRuns, learned, saved_arrays, saved_steps
+from tests.training.test_two_processes import train_in_two
 
 pytestmark = pytest.mark.proof
 
@@ -20,7 +20,6 @@ LENGTH = ("--config.epochs=6", "--config.save_every_steps=7", "--config.eval_eve
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
     with emulated_bucket(tmp_path_factory.mktemp("emulator")) as bucket:
         yield bucket
 
@@ -80,9 +79,17 @@ def test_run_goes_on_from_the_bucket_alone(runs, whole, bucket):
     shutil.rmtree(runs.folder / "spools")  # the host is gone, and all that was on it
     (runs.folder / "spools").mkdir()
 
+    newest = bucket.saved_steps("stopped")[-1]
+    checkpoints = bucket.folder / "stopped" / "checkpoints"
+    bucket.delete(f"stopped/checkpoints/{newest}/meta/metadata")
+
     status, said = runs.run("gs://bucket/stopped", *LENGTH)
     assert status == 0, said
+    assert f"the checkpoint of step {newest} cannot be read: " in said
+    assert f"moved to damaged-{newest} in gs://bucket/stopped/checkpoints" in said
+    assert (checkpoints / f"damaged-{newest}" / "params" / "manifest.ocdbt").exists()
     assert "going on from step" in said
+    assert bucket.pages
     assert_same(whole, bucket, "stopped")
 
 
@@ -106,13 +113,32 @@ def test_what_is_in_the_bucket_can_be_scored_and_started_from(runs, bucket):
     assert "starting from gs://bucket/short, with its head of 10 classes" in said
 
 
-def test_bucket_that_takes_no_more_ends_the_run_in_a_sentence(runs, bucket):
-    process = runs.start("gs://bucket/refused", *LENGTH, "--config.epochs=400")
-    kills.wait_for(lambda: bucket.saved_steps("refused"), process)
-    bucket.read_only = True
-    _, said = process.communicate(timeout=120)
-    bucket.read_only = False
+@pytest.mark.parametrize("refused", ["checkpoints", "metrics.jsonl"])
+def test_bucket_that_takes_no_more_ends_the_run_in_a_sentence(runs, bucket, refused):
+    name = f"without-{refused}"
+    process = runs.start(f"gs://bucket/{name}", *LENGTH, "--config.epochs=400")
+    try:
+        kills.wait_for(lambda: bucket.saved_steps(name), process)
+        bucket.refuses = f"{name}/{refused}"
+        _, said = process.communicate(timeout=120)
+    finally:
+        bucket.refuses = None
     assert process.returncode == 1, said
     assert "Traceback" not in said
-    (sentence,) = [line for line in said.splitlines() if line.startswith("train.py: ")]
+    sentence = said.splitlines()[-1]
+    assert sentence.startswith("train.py: ")
+    assert f"gs://bucket/{name}" in sentence
     assert "start again with the same --workdir" in sentence
+
+
+def test_two_processes_write_into_one_bucket(runs, bucket):
+    arguments = [f"--config={runs.config}", "--workdir=gs://bucket/two", "--config.epochs=2"]
+    results = train_in_two(arguments, runs.environment)
+    assert [status for status, _, _ in results] == [0, 0], results
+    assert bucket.saved_steps("two") == [8, 16]
+    again = train_in_two(arguments, runs.environment)
+    assert [status for status, _, _ in again] == [0, 0], again
+    assert "this run is complete: evaluating its last checkpoint" in again[0][2]
+    records = read_metrics(bucket.folder / "two" / "metrics.jsonl")
+    assert [record["step"] for record in records if "eval/top1" in record] == [8, 16]
+    assert len(list((bucket.folder / "two" / "tensorboard").iterdir())) == 2  # one for each start
