@@ -16,12 +16,13 @@ from shunted_jax.training.distributed import is_first_process
 class MetricsFiles:
     """Writes each record to both files, on the first process only. Use it as a context manager."""
 
-    def __init__(self, workdir: epath.Path, start_step: int = 0):
+    def __init__(self, workdir: epath.Path, start_step: int = 0, *, evaluated: bool = True):
         """Opens the files, keeping what an earlier part of the run wrote up to `start_step`.
 
         Args:
             workdir: the run's folder; it exists, or is in a bucket.
             start_step: the last step that is not run again; later records are dropped.
+            evaluated: False drops that of the evaluation after `start_step`, too.
         """
         self._spool: Spool | None = None
         self._files: tuple[TextIO, EventsFile] | None = None
@@ -33,7 +34,12 @@ class MetricsFiles:
             workdir = self._spool.folder
         self.jsonl_path = Path(workdir) / "metrics.jsonl"
         self.events_dir = Path(workdir) / "tensorboard"
-        kept = [record for record in read_metrics(self.jsonl_path) if record["step"] <= start_step]
+        kept = [
+            record
+            for record in read_metrics(self.jsonl_path)
+            if record["step"] < start_step
+            or (record["step"] == start_step and (evaluated or "eval/loss" not in record))
+        ]
         _replace_text(self.jsonl_path, "".join(_line(record) for record in kept))
         self._files = (
             self.jsonl_path.open("a", encoding="utf-8"),
