@@ -66,7 +66,9 @@ def _bucket_problem(error: BaseException | None) -> str | None:
     """
     while error is not None:
         package = type(error).__module__.partition(".")[0]
-        if "gs://" in str(error) or package in ("aiohttp", "gcsfs", "google", "requests"):
+        # gcsfs raises an OSError without a number, too, and tensorstore says it in words.
+        of_gcsfs = package == "gcsfs" or (isinstance(error, OSError) and error.errno is None)
+        if of_gcsfs or "gs://" in str(error) or package in ("aiohttp", "google", "requests"):
             return in_a_line(error)
         error = error.__cause__ or error.__context__
     return None
