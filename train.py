@@ -20,6 +20,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from shunted_jax import command_line
+from shunted_jax.buckets import reachable
 from shunted_jax.config import Config
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.report import closing_report, write_pictures
@@ -32,7 +33,7 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "digits.py"
 
 config_flags.DEFINE_config_file("config", None, "What to train, on what, how: a file in configs/.")
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run's folder; a new one below runs/ if not given."
+    "workdir", None, "The run's folder, or gs://BUCKET/FOLDER; a new one below runs/ if not given."
 )
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.")
 STEP = flags.DEFINE_string(
@@ -49,11 +50,8 @@ def main(argv: list[str]) -> None:
     del argv
     command_line.log_to_stderr()
     config, name = command_line.config_from_flag("config")
-    if WORKDIR.value and "://" in WORKDIR.value:
-        raise UserError(
-            f"--workdir={WORKDIR.value}: metrics and pictures need a folder; mount the bucket, as "
-            "with Cloud Storage FUSE, and name the mount"
-        )
+    for path in filter(None, (WORKDIR.value, OUT.value)):
+        reachable(path)  # before anything is built
     distributed.connect(DISTRIBUTED.value)
     command_line.log_to_stderr()  # again: from here on, one process speaks
     if MODE.value == "eval":
@@ -65,7 +63,7 @@ def main(argv: list[str]) -> None:
             "with --workdir"
         )
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    workdir = Path(WORKDIR.value or f"runs/{name}/{started}")
+    workdir = epath.Path(WORKDIR.value or f"runs/{name}/{started}")
 
     run = make_run(config)
     if distributed.is_first_process():

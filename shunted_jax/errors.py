@@ -26,6 +26,12 @@ class PreemptedError(Exception):
     """
 
 
+def in_a_line(error: BaseException) -> str:
+    """Returns what kind of error it is and what it says first."""
+    lines = str(error).partition(" [tensorstore_spec")[0].strip().splitlines()
+    return f"{type(error).__name__}: {(lines or ['no more is known'])[0][:300]}"
+
+
 def nearest(name: str, known: Iterable[str], kind: str = "names") -> str:
     """Returns what to tell someone who wrote `name` where there are only the `known` ones.
 

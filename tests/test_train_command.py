@@ -67,7 +67,7 @@ def test_known_fields_are_not_explained():
         (["--mode=eval"], "--mode=eval scores a checkpoint: name a run's folder with --workdir"),
         (["--mode=eval", "--workdir=x", "--step=5th"], "--step=5th: give a number, best or latest"),
         (["--distributed=yes"], "--distributed=yes has 1 of three parts: give"),
-        (["--workdir=gs://bucket/run"], "--workdir=gs://bucket/run: metrics and pictures need"),
+        (["--workdir=s3://bucket/run"], "s3://bucket/run: of addresses, those such as gs://"),
     ],
 )
 def test_mistakes_end_in_a_sentence(arguments, message, tmp_path):

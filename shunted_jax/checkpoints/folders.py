@@ -7,6 +7,7 @@ from typing import Any
 
 from etils import epath
 
+from shunted_jax.buckets import in_bucket, reachable
 from shunted_jax.errors import UserError
 
 BEST_METRIC = "eval/top1"
@@ -16,16 +17,19 @@ FORMAT_VERSION = 1
 
 _CHECKSUM = "checksum"
 
-
-def in_bucket(path: str | os.PathLike) -> bool:
-    """Returns whether `path` is an address such as gs://bucket/run."""
-    return "://" in os.fspath(path)
+# A bucket renames nothing, so that what is being saved lies there under its name; Orbax adds this
+# once it is whole.
+_COMMITTED = "commit_success.txt"
 
 
 def absolute(path: str | os.PathLike) -> epath.Path:
-    """Returns `path` as Orbax takes it, which refuses relative ones."""
+    """Returns `path` as Orbax takes it, which refuses relative ones.
+
+    Raises:
+        UserError: it is in a bucket that cannot be reached.
+    """
     # A bucket's paths have nothing that they could be relative to.
-    return epath.Path(path) if in_bucket(path) else epath.Path(path).absolute()
+    return reachable(path) if in_bucket(path) else epath.Path(path).absolute()
 
 
 def with_checksum(meta: dict[str, Any]) -> dict[str, Any]:
@@ -45,6 +49,15 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
     if checksum not in (None, _checksum(meta)):
         raise ValueError("its metadata do not match their checksum")
     return meta
+
+
+def replace_meta(folder: epath.Path, meta: dict[str, Any]) -> None:
+    """Puts other JSON values into a checkpoint's `meta`; at any moment, it has these or those."""
+    path = folder / "meta" / "metadata"
+    beside = path if in_bucket(path) else path.with_name("metadata.new")  # objects change at once
+    beside.write_text(json.dumps(with_checksum(meta)))
+    if beside != path:
+        beside.replace(path)
 
 
 def _checksum(meta: dict[str, Any]) -> int:
@@ -74,9 +87,7 @@ def checkpoint_folder(path: epath.Path, step: int | str) -> epath.Path:
             raise UserError(f"{path} is one checkpoint: there is no step {step} to choose in it")
         return path
     run = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    steps = []
-    if run.is_dir():
-        steps = sorted(int(f.name) for f in run.iterdir() if f.name.isdigit() and _is_checkpoint(f))
+    steps = whole_steps(run)
     if not steps:
         kind = "no checkpoint" if path.exists() else "nothing"
         raise UserError(
@@ -97,5 +108,14 @@ def best_step(scores: dict[int, float | None]) -> int | None:
     return max(scored, key=lambda step: (scored[step], step)) if scored else None
 
 
+def whole_steps(run: epath.Path) -> list[int]:
+    """Returns the steps of a run's `checkpoints` that are there as a whole, oldest first."""
+    if not run.is_dir():
+        return []
+    return sorted(int(f.name) for f in run.iterdir() if f.name.isdigit() and _is_checkpoint(f))
+
+
 def _is_checkpoint(path: epath.Path) -> bool:
+    if in_bucket(path) and not (path / _COMMITTED).exists():
+        return False
     return all((path / item).is_dir() for item in ("params", "batch_stats", "meta"))

@@ -1,20 +1,22 @@
 """The checkpoints of a training run: saved in the background, the older ones cleared away."""
 
 import dataclasses
-import errno
 import logging
 import math
 import os
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+import jax
 import orbax.checkpoint as ocp
 
+from shunted_jax.checkpoints.failures import why_not_written
 from shunted_jax.checkpoints.folders import (
     BEST_METRIC,
     absolute,
     best_step,
     read_meta,
+    replace_meta,
     score_of,
     with_checksum,
 )
@@ -107,6 +109,13 @@ class RunCheckpoints:
         except Exception as error:
             self.raise_reason(error)
 
+    def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Puts the numbers of an evaluation into a checkpoint that was saved without."""
+        self._scores[step] = metrics.get(BEST_METRIC)
+        folder = self.directory / str(step)
+        if jax.process_index() == 0:
+            replace_meta(folder, read_meta(folder) | {"metrics": metrics})
+
     def wait(self) -> None:
         """Returns once the last save is on disk.
 
@@ -144,7 +153,10 @@ class RunCheckpoints:
             while (self.directory / name).exists():
                 number += 1
                 name = f"damaged-{step}-{number}"
-            (self.directory / str(step)).rename(self.directory / name)
+            try:
+                (self.directory / str(step)).rename(self.directory / name)
+            except Exception as error:
+                self.raise_reason(error)
 
     def reload(self) -> None:
         """Looks again at what is there, after another host has set some aside."""
@@ -156,17 +168,11 @@ class RunCheckpoints:
         self._scores.update({step: score_of(self.directory / str(step)) for step in self.steps})
 
     def raise_reason(self, error: Exception) -> NoReturn:
-        """Raises `error`, as a `RunError` that says what to do where the disk is the reason."""
-        reason = _disk_problem(error)
-        if reason is None:
+        """Raises `error`; as a `RunError` that says what to do, if disk or bucket are to blame."""
+        sentence = why_not_written(error, self.directory)
+        if sentence is None:
             raise error
-        # As on disk: Orbax has crossed out what was to go once the save that failed was done.
-        kept = [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
-        last = f"step {max(kept)} is the last one saved" if kept else "none is saved yet"
-        raise RunError(
-            f"nothing can be written into {self.directory.parent}: {reason}; {last}. Make room and "
-            "start again with the same --workdir"
-        ) from error
+        raise RunError(sentence) from error
 
 
 @dataclasses.dataclass
@@ -210,20 +216,3 @@ def _items(state: TrainState) -> dict[str, Any]:
     own = {name: fields.pop(name) for name in _OWN_ITEMS if name in fields}
     train = {name: value for name, value in fields.items() if value is not None}
     return {name: item for name, item in own.items() if item is not None} | {"train": train}
-
-
-def _disk_problem(error: BaseException | None) -> str | None:
-    """Returns what the file system complains of, if it is that; tensorstore only says it in words.
-
-    Args:
-        error: with its causes.
-    """
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writing alone
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in numbers:
-            return os.strerror(error.errno)
-        for number in numbers:
-            if os.strerror(number) in str(error):
-                return os.strerror(number)
-        error = error.__cause__ or error.__context__
-    return None

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 
-from shunted_jax.checkpoints.folders import absolute, checkpoint_folder, in_bucket
+from shunted_jax.buckets import in_bucket, reachable
+from shunted_jax.checkpoints.folders import absolute, checkpoint_folder
 from shunted_jax.errors import UserError
 
 
@@ -71,7 +71,7 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
 
 def check_free(path: str | os.PathLike, overwrite: bool) -> None:
     """Raises UserError where something is at `path` that is not to be overwritten."""
-    if epath.Path(path).exists() and not overwrite:
+    if reachable(path).exists() and not overwrite:
         raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
 
 

@@ -5,6 +5,7 @@ they are augmented, depends neither on the number of hosts and workers nor on wh
 interrupted.
 """
 
+import bisect
 import ctypes
 import logging
 import signal
@@ -32,11 +33,7 @@ PIPELINE_VERSION = 1
 
 
 class Batches(Iterator[Batch]):
-    """This host's share of the global batches, in order.
-
-    Attributes:
-        bad_images: how many rows so far stand for an image that could not be decoded, on this host.
-    """
+    """This host's share of the global batches, in order."""
 
     def __init__(self, iterator: grain.DatasetIterator, source: Source):
         """Takes over `iterator`, whose batches have a "bad" column."""
@@ -46,7 +43,8 @@ class Batches(Iterator[Batch]):
         self._read = _read_first
         self._source = source
         self._named: set[int] = set()
-        self.bad_images = 0
+        self._count = 0
+        self._of_bad_images: list[int] = []  # the batch of each, counted from 0
 
     def __next__(self) -> Batch:
         if not self._iterator:
@@ -55,11 +53,19 @@ class Batches(Iterator[Batch]):
         batch = read(self._iterator[0])
         bad = batch.pop("bad")
         for number in bad[bad != NONE_BAD]:
-            self.bad_images += 1
+            self._of_bad_images.append(self._count)
             if number not in self._named:
                 self._named.add(number)
                 logger.warning("%s cannot be decoded: skipped", self._source.describe(int(number)))
+        self._count += 1
         return batch
+
+    def bad_images(self, batches: int) -> int:
+        """Returns how many rows of the first so many batches stand for what cannot be decoded.
+
+        Those that were read ahead are not among them: a run that is interrupted reads them again.
+        """
+        return bisect.bisect_left(self._of_bad_images, batches)
 
     def close(self) -> None:
         """Ends the workers; nothing can be read afterwards."""

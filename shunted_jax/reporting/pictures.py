@@ -1,16 +1,16 @@
 """Pictures of a run: its curves, and what the network made of some test images."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
+from etils import epath
 from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f5fa8", "#d9730d", "#c62828", "#9aa5b1"
 _COLUMNS, _MOST_IMAGES = 8, 32
 
 
-def plot_curves(records: Sequence[dict[str, float]], path: Path, title: str) -> None:
+def plot_curves(records: Sequence[dict[str, float]], path: epath.Path, title: str) -> None:
     """Draws loss, accuracy and learning rate over steps.
 
     Args:
@@ -37,7 +37,7 @@ def plot_curves(records: Sequence[dict[str, float]], path: Path, title: str) -> 
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
             axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _draw(axes, records, name, label, color, *, marker=None, scale=1):
@@ -47,7 +47,11 @@ def _draw(axes, records, name, label, color, *, marker=None, scale=1):
 
 
 def plot_contact_sheet(
-    images: Sequence[np.ndarray], captions: Sequence[str], path: Path, title: str, columns: int
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    path: epath.Path,
+    title: str,
+    columns: int,
 ) -> None:
     """Draws images in rows, each over its caption.
 
@@ -68,7 +72,7 @@ def plot_contact_sheet(
         axes.imshow(image)
         shortened = [_shorten(line) for line in caption.split("\n")]
         axes.set_xlabel("\n".join(shortened), fontsize=8)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _shorten(text: str, most: int = 20) -> str:
@@ -80,7 +84,7 @@ def plot_predictions(
     labels: np.ndarray,
     predictions: np.ndarray,
     class_names: Sequence[str],
-    path: Path,
+    path: epath.Path,
 ) -> None:
     """Draws some images with what was predicted, those that were wrong first and in red.
 
@@ -108,4 +112,9 @@ def plot_predictions(
             color="black" if right else _RED,
             fontsize=10,
         )
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: epath.Path) -> None:
+    with path.open("wb") as file:
+        figure.savefig(file, format="png", dpi=120)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 
+from shunted_jax.buckets import in_bucket
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.reporting.pictures import plot_curves, plot_predictions
 from shunted_jax.training.evaluation import Evaluation
 from shunted_jax.training.run import Run
 
 
-def write_pictures(run: Run, evaluation: Evaluation, workdir: Path) -> None:
+def write_pictures(run: Run, evaluation: Evaluation, workdir: epath.Path) -> None:
     """Writes `curves.png` and `predictions.png` into `workdir`.
 
     Args:
@@ -37,7 +39,9 @@ def write_pictures(run: Run, evaluation: Evaluation, workdir: Path) -> None:
     )
 
 
-def closing_report(run: Run, evaluation: Evaluation, workdir: Path, command: Sequence[str]) -> str:
+def closing_report(
+    run: Run, evaluation: Evaluation, workdir: epath.Path, command: Sequence[str]
+) -> str:
     """Returns the last thing on the screen.
 
     Args:
@@ -77,8 +81,10 @@ def closing_report(run: Run, evaluation: Evaluation, workdir: Path, command: Seq
     return "\n".join(lines)
 
 
-def _relative(path: Path) -> str:
+def _relative(path: epath.Path) -> str:
     """Returns `path` as one types it from here, where it lies below this folder."""
+    if in_bucket(path):
+        return os.fspath(path)
     absolute = os.path.abspath(path)  # unlike resolve(), leaves a virtual environment's link alone
     relative = os.path.relpath(absolute)
     return absolute if relative.startswith(os.pardir) else relative

@@ -51,23 +51,40 @@ class Evaluation:
         top1 = self.metrics["top1"]
         return f"{100 * top1.value:.2f} % ({int(top1.total):,} of {int(top1.count):,})"
 
+    def in_a_line(self, epoch: float) -> str:
+        """Returns the score after so many epochs, for a person."""
+        loss = self.metrics["loss"].value
+        return f"epoch {epoch:.1f}: test top-1 {self.top1_text()}, loss {loss:.4f}"
 
-def evaluate(run: Run, state: TrainState) -> Evaluation:
+
+def evaluate(run: Run, state: TrainState, stop: Callable[[], bool]) -> Evaluation | None:
     """Scores a run's state, and the moving average of its parameters where it keeps one.
 
     Every host calls it and gets the same.
+
+    Args:
+        run: what is trained on what.
+        state: after some step.
+        stop: asked after each batch whether to break off; the same on all hosts.
+
+    Returns:
+        The evaluation; None where it was broken off.
     """
     candidates = [state.variables]
     if state.ema_params is not None:
         candidates.append(state.averaged_variables)
-    first, *averaged = score_all(
+    scores = score_all(
         candidates,
         run.programs.eval_step,
         run.eval_source,
         run.eval_transform,
         run.config,
         run.mesh,
+        stop,
     )
+    if scores is None:
+        return None
+    first, *averaged = scores
     return dataclasses.replace(first, averaged=averaged[0] if averaged else None)
 
 
@@ -78,7 +95,8 @@ def score_all(
     transform: EvalTransform,
     config: Config,
     mesh: Mesh,
-) -> list[Evaluation]:
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Evaluation] | None:
     """Scores several sets of variables on the same images, each read once.
 
     Args:
@@ -88,9 +106,10 @@ def score_all(
         transform: from an encoded image to what the network is given.
         config: `eval_batch_size` and how to read the data.
         mesh: as `sharding.make_mesh` returns it.
+        stop: asked after each batch whether to break off; the same on all hosts.
 
     Returns:
-        An evaluation for each of the candidates.
+        An evaluation for each of the candidates; None where it was broken off.
     """
     batches = eval_batches(
         source,
@@ -102,11 +121,14 @@ def score_all(
         num_workers=config.data.num_workers,
         num_threads=config.data.num_threads,
     )
+    outputs = []
     with contextlib.closing(batches):
-        outputs = [
-            jax.device_get([eval_step(variables, batch) for variables in candidates])
-            for batch in prefetch_to_device(batches, mesh)
-        ]
+        for batch in prefetch_to_device(batches, mesh):
+            outputs.append(
+                jax.device_get([eval_step(variables, batch) for variables in candidates])
+            )
+            if stop():
+                return None
     return [_summed(of_candidate) for of_candidate in zip(*outputs, strict=True)]
 
 

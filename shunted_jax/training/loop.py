@@ -5,9 +5,9 @@ import dataclasses
 import logging
 import math
 import time
-from pathlib import Path
 
 import jax
+from etils import epath
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.data.pipeline import Batches, train_batches
@@ -15,26 +15,26 @@ from shunted_jax.errors import PreemptedError
 from shunted_jax.reporting.gauges import DataWait, Gauges
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
-from shunted_jax.training.digest import digest
 from shunted_jax.training.evaluation import Evaluation, evaluate
 from shunted_jax.training.preemption import StopRequest
 from shunted_jax.training.prefetch import prefetch_to_device
 from shunted_jax.training.programs import compile_steps
-from shunted_jax.training.resume import Resumed, checkpoint_metadata, restore_newest
+from shunted_jax.training.resume import Resumed, restore_newest
 from shunted_jax.training.run import Run
+from shunted_jax.training.saving import save
 from shunted_jax.training.sharding import sum_over_hosts
-from shunted_jax.training.state import TrainState
 from shunted_jax.training.tally import Tally
 
 logger = logging.getLogger(__name__)
 
 
-def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
+def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
     """Trains to the end, from the newest readable checkpoint in `workdir` if there is one.
 
     Args:
         run: what to train on what.
-        workdir: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`; made if needed.
+        workdir: gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`; made if needed, or in a
+            bucket.
 
     Returns:
         The evaluation after the last step.
@@ -43,7 +43,7 @@ def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
         UserError: an earlier run in `workdir` had another configuration, or none of its checkpoints
             can be read.
         FloatingPointError: the loss or the gradients are no longer finite numbers.
-        RunError: the disk is full.
+        RunError: the disk is full, or the bucket takes no more.
         PreemptedError: SIGTERM came; what was learned is saved.
     """
     workdir.mkdir(parents=True, exist_ok=True)
@@ -63,10 +63,16 @@ def train_and_evaluate(run: Run, workdir: Path) -> Evaluation:
         if stop.agreed_at_once():
             raise PreemptedError("stopped by SIGTERM before the first step: nothing is lost")
         try:
-            with MetricsFiles(workdir, resumed.step) as files:
-                if resumed.step == run.total_steps:
+            due = run.evaluates_after(resumed.step) and not resumed.meta["metrics"]
+            with MetricsFiles(workdir, resumed.step, evaluated=not due) as files:
+                if due:
+                    logger.info("evaluating it, as it was saved without")
+                    evaluation = _evaluate_late(run, resumed, files, checkpoints, stop)
+                elif resumed.step == run.total_steps:
                     logger.info("this run is complete: evaluating its last checkpoint")
-                    return evaluate(run, resumed.state)
+                    evaluation = _evaluate_again(run, resumed, stop)
+                if resumed.step == run.total_steps:
+                    return evaluation
                 return _train(run, resumed, files, checkpoints, stop)
         except KeyboardInterrupt:
             checkpoints.wait()
@@ -111,62 +117,76 @@ def _train(
             tally.add(step, metrics)
             on_device.watch(metrics["loss"].total)
 
-            evaluate_now = step % run.eval_every_steps == 0 or step == run.total_steps
-            stop_now = stop.agreed() and step < run.total_steps
+            evaluate_now = run.evaluates_after(step)
+            stop_now = stop.agreed()
             save_now = config.save_every_steps and step % config.save_every_steps == 0
             if evaluate_now or step % config.log_every_steps == 0:
                 means = tally.means()
                 pace = progress.update(step, means.get("train/loss", math.nan))
                 rate = {"train/learning_rate": float(run.schedule(step - 1))}
                 files.write(step, means | rate | pace | gauges.read(pace["step_seconds"]))
-            values = {}
-            if evaluate_now:
-                evaluation = evaluate(run, state)
-                values = evaluation.values()
-                files.write(step, values | _bad_images(batches, run))
-                progress.say(
-                    f"epoch {step / run.steps_per_epoch:.1f}: test top-1 "
-                    f"{evaluation.top1_text()}, loss {values['eval/loss']:.4f}"
-                )
+            evaluation, values = None, {}
+            if evaluate_now and not stop_now:
+                evaluation = evaluate(run, state, stop.agreed)
+                stop_now = evaluation is None
             if evaluate_now or save_now or stop_now:
-                _save(run, step, state, values, tally, checkpoints)
+                bad_images = _bad_images(batches, run, resumed, step)
+                if evaluation is not None:
+                    values = evaluation.values()
+                    files.write(step, values | _shown(bad_images, run))
+                    progress.say(evaluation.in_a_line(step / run.steps_per_epoch))
+                # First: who goes on from that checkpoint needs the records before it.
+                files.publish()
+                save(run, step, state, values, tally, bad_images, checkpoints)
             if stop_now:
                 checkpoints.wait()
-                raise PreemptedError(
-                    f"stopped by SIGTERM after step {step}, which is saved: the same --workdir "
-                    "goes on from there"
-                )
+                raise _preempted(step)
             if evaluate_now or save_now:
                 progress.resume_clock()
     return evaluation
 
 
-def _save(
+def _evaluate_late(
     run: Run,
-    step: int,
-    state: TrainState,
-    values: dict[str, float],
-    tally: Tally,
+    resumed: Resumed,
+    files: MetricsFiles,
     checkpoints: RunCheckpoints,
-) -> None:
-    """Starts saving, unless something in the state is not finite: that would be resumed from."""
-    since_log = tally.to_json()
-    found = digest(state)
-    if found.not_finite:
-        raise FloatingPointError(
-            f"{found.not_finite[0]} and {len(found.not_finite) - 1} more arrays are not finite "
-            f"after step {step}, which is not saved; take a lower config.optimizer.learning_rate, "
-            "or a config.optimizer.clip_norm"
-        )
-    meta = checkpoint_metadata(run, step) | {"digest": found.sums, "tally": since_log}
-    checkpoints.save(step, state, values, meta)
+    stop: StopRequest,
+) -> Evaluation:
+    """Evaluates what was saved without it, and leaves all as if it had been done at its time."""
+    evaluation = _evaluate_again(run, resumed, stop)
+    values = evaluation.values()
+    files.write(resumed.step, values | _shown(resumed.meta.get("bad_images", 0), run))
+    files.publish()
+    checkpoints.add_metrics(resumed.step, values)
+    logger.info(evaluation.in_a_line(resumed.step / run.steps_per_epoch))
+    return evaluation
 
 
-def _bad_images(batches: Batches, run: Run) -> dict[str, int]:
-    """Returns how many training images were replaced since the start, on all hosts together."""
+def _evaluate_again(run: Run, resumed: Resumed, stop: StopRequest) -> Evaluation:
+    evaluation = evaluate(run, resumed.state, stop.agreed)
+    if evaluation is None:
+        raise _preempted(resumed.step)
+    return evaluation
+
+
+def _preempted(step: int) -> PreemptedError:
+    return PreemptedError(
+        f"stopped by SIGTERM after step {step}, which is saved: the same --workdir goes on from "
+        "there"
+    )
+
+
+def _bad_images(batches: Batches, run: Run, resumed: Resumed, step: int) -> int:
+    """Returns how many training images were replaced up to `step`, on all hosts together."""
+    before = resumed.meta.get("bad_images", 0)
     if run.config.data.on_bad_image == "raise":
-        return {}
-    return {"data/bad_images": sum_over_hosts(batches.bad_images, run.mesh)}
+        return before
+    return before + sum_over_hosts(batches.bad_images(step - resumed.step), run.mesh)
+
+
+def _shown(bad_images: int, run: Run) -> dict[str, int]:
+    return {} if run.config.data.on_bad_image == "raise" else {"data/bad_images": bad_images}
 
 
 def _keys(run: Run) -> jax.Array:

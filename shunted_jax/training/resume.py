@@ -2,15 +2,15 @@
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from shunted_jax.checkpoints import FORMAT_VERSION, RunCheckpoints
 from shunted_jax.config import Config, differences, to_dict
 from shunted_jax.data.pipeline import PIPELINE_VERSION
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, in_a_line
 from shunted_jax.training.digest import changed_arrays, digest
 from shunted_jax.training.provenance import git_revision
 from shunted_jax.training.run import Run
@@ -67,7 +67,7 @@ def checkpoint_metadata(run: Run, step: int) -> dict[str, Any]:
     }
 
 
-def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: Path) -> Resumed | None:
+def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: epath.Path) -> Resumed | None:
     """Returns the newest checkpoint that can be read; None where none was ever saved.
 
     Those that cannot be read are named in the log and set aside, once one is found that can be.
@@ -96,7 +96,7 @@ def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: Path) -> Resu
 
 
 def _restore(
-    run: Run, checkpoints: RunCheckpoints, step: int, workdir: Path
+    run: Run, checkpoints: RunCheckpoints, step: int, workdir: epath.Path
 ) -> tuple[Resumed | None, str | None]:
     """Returns the checkpoint, or else what keeps it from being read."""
     try:
@@ -107,8 +107,7 @@ def _restore(
     except UserError:
         raise
     except Exception as error:  # each kind of damage raises another one, Orbax's own among them
-        first_line = (str(error).strip() or "no more is known").splitlines()[0]
-        return None, f"{type(error).__name__}: {first_line[:300]}"
+        return None, in_a_line(error)
     if changed := changed_arrays(meta["digest"], digest(state).sums):
         return None, f"not what was saved: {', '.join(changed[:3])}" + (
             f" and {len(changed) - 3} more arrays" if len(changed) > 3 else ""
@@ -127,7 +126,7 @@ def _set_aside(run: Run, checkpoints: RunCheckpoints, steps: list[int]) -> None:
     logger.warning("moved to %s in %s", names, checkpoints.directory)
 
 
-def _check_same_run(run: Run, meta: dict[str, Any], workdir: Path) -> None:
+def _check_same_run(run: Run, meta: dict[str, Any], workdir: epath.Path) -> None:
     if meta["format_version"] > FORMAT_VERSION:
         raise UserError(
             f"the checkpoints in {workdir} have format {meta['format_version']}, and this program "

@@ -52,6 +52,10 @@ class Run:
         """How many parameters the network has, frozen ones included."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.programs.abstract_state.params))
 
+    def evaluates_after(self, step: int) -> bool:
+        """Returns whether the run evaluates what it has learned up to `step`."""
+        return step > 0 and (step % self.eval_every_steps == 0 or step == self.total_steps)
+
     def metadata(self) -> dict[str, Any]:
         """Returns JSON values that say how to rebuild the model and the run."""
         packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")

@@ -1,10 +1,14 @@
 """Numbers on disk, over interruptions."""
 
 import json
+import threading
 
+import pytest
 from tensorboardX.proto import event_pb2
 
+from shunted_jax.reporting import metrics_files
 from shunted_jax.reporting.metrics_files import MetricsFiles, read_metrics
+from tests.full_disk import largest_file
 
 
 def scalars(folder):
@@ -53,6 +57,26 @@ def test_what_is_run_again_is_not_there_twice(tmp_path):
         (3, 3.0),
         (4, 40.0),
     ]
+
+
+@pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
+def test_full_disk_is_the_writers_error_alone(tmp_path, full, monkeypatch):
+    """No thread of its own that ends with a traceback, or lets the run wait for ever."""
+    ended = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    threads = threading.active_count()
+    values = {f"value/{number}": 0.5 for number in range(40)}
+    if full == "tensorboard":  # the other one is a device that takes all
+        monkeypatch.setattr(metrics_files, "_line", lambda record: "")
+    with (  # noqa: PT012
+        largest_file(8192),
+        pytest.raises(OSError, match="File too large"),
+        MetricsFiles(tmp_path) as files,
+    ):
+        for step in range(100):
+            files.write(step, values)
+            assert threading.active_count() == threads
+    assert not ended
 
 
 def test_no_file_is_no_records(tmp_path):

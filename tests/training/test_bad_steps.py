@@ -3,10 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from shunted_jax.config import OptimizerConfig
 from shunted_jax.training.bad_steps import skip_bad_steps
 from shunted_jax.training.metrics import Mean
+from shunted_jax.training.optimizer import make_optimizer
 from shunted_jax.training.state import TrainState
 from shunted_jax.training.tally import Tally
 
@@ -47,6 +50,31 @@ def test_bad_steps_change_nothing_but_the_step():
     later.add(5, step(state, jnp.float32(jnp.nan), None)[1])
     with pytest.raises(FloatingPointError, match=r"step 5 are not finite.*max_bad_steps=2"):
         later.means()
+
+
+@pytest.mark.parametrize("freeze_backbone", [False, True])
+def test_rate_is_that_of_the_step_though_some_were_skipped(freeze_backbone):
+    rates = np.float32([0.5, 0.25, 0.125])
+    config = OptimizerConfig(weight_decay=0.0, freeze_backbone=freeze_backbone)
+    tx = make_optimizer(config, jnp.asarray(rates).__getitem__)
+
+    def train_step(state, batch, key):
+        del key
+        updates, opt_state = tx.update({"head": batch * jnp.ones(2)}, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+        return new, {name: Mean(batch, jnp.float32(1)) for name in ("loss", "grad_norm")}
+
+    params = {"head": jnp.zeros(2)}
+    state = TrainState(jnp.int32(0), params, {}, tx.init(params))
+    step = jax.jit(skip_bad_steps(train_step, 1))
+    moved = []
+    for value in (1, jnp.nan, 1):
+        before = state.params["head"][0]
+        state, _ = step(state, jnp.float32(value), None)
+        moved.append(float(before - state.params["head"][0]))
+    # Adam moves by the rate itself as long as the gradient is always the same.
+    np.testing.assert_allclose(moved, rates * [1, 0, 1], rtol=1e-4)
 
 
 def test_without_leave_nothing_is_compiled_in_and_the_first_one_ends_the_run():

@@ -95,8 +95,9 @@ def test_sigkill_loses_no_more_than_the_last_save(runs, whole):
 
 def assert_said_why(status, said, reason):
     assert status == 1, said
-    # What tensorboardX says when the interpreter ends may follow.
-    (sentence,) = [line for line in said.splitlines() if line.startswith("train.py: ")]
+    assert "Traceback" not in said
+    sentence = said.splitlines()[-1]
+    assert sentence.startswith("train.py: ")
     assert reason in sentence
     assert "Make room and start again with the same --workdir" in sentence
 

@@ -8,51 +8,12 @@ import numpy as np
 import pytest
 
 from shunted_jax.checkpoints import RunCheckpoints
-from shunted_jax.config import (
-    AugmentConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    resolve,
-)
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.reporting.report import closing_report, write_pictures
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from shunted_jax.training.scoring import score_checkpoint
 from tests.small_run import learned
-
-
-@pytest.fixture
-def make_config(digits_dir, tiny_variant):
-    """Returns a function that makes the configuration of a run of 9 steps, changed at will."""
-
-    def make(**changes):
-        return resolve(
-            Config(
-                model=ModelConfig(name=tiny_variant, drop_path_rate=0.1),
-                data=DataConfig(
-                    dataset="digits",
-                    data_dir=digits_dir,
-                    train_split="train[:96]",
-                    eval_split="test[:37]",
-                    image_size=32,
-                    num_threads=1,
-                ),
-                augment=AugmentConfig(crop_padding=2, flip_prob=0.0),
-                optimizer=OptimizerConfig(learning_rate=3e-3, warmup_epochs=0.5),
-                **{
-                    "batch_size": 32,
-                    "eval_batch_size": 16,
-                    "epochs": 3.0,
-                    "log_every_steps": 2,
-                    **changes,
-                },
-            )
-        )
-
-    return make
 
 
 def restored(run, workdir):

@@ -136,7 +136,7 @@ def assert_same(workdir, reference, evaluation=None):
         np.testing.assert_array_equal(evaluation.indices, np.arange(37))
 
 
-def start(arguments, port, index, **options):
+def start(arguments, port, index, environment=None, **options):
     return subprocess.Popen(
         [
             sys.executable,
@@ -149,6 +149,7 @@ def start(arguments, port, index, **options):
             "JAX_NUM_CPU_DEVICES": "4",
             "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
             "PYTHONPATH": str(REPOSITORY),
+            **(environment or {}),
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -163,10 +164,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_in_two(arguments):
+def train_in_two(arguments, environment=None):
     """Returns (status, stdout, stderr) of each of two processes of four devices."""
     port = free_port()
-    both = [start(arguments, port, index) for index in range(2)]
+    both = [start(arguments, port, index, environment) for index in range(2)]
     try:
         outputs = [process.communicate(timeout=240) for process in both]
     finally:

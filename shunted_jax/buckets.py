@@ -1,0 +1,52 @@
+"""Addresses such as gs://bucket/run, which stand wherever a folder may."""
+
+import importlib.util
+import os
+
+from etils import epath
+
+from shunted_jax.errors import UserError, in_a_line
+
+# What `pip install` takes for them.
+EXTRA = "shunted-jax[gcs]"
+
+
+def in_bucket(path: str | os.PathLike) -> bool:
+    """Returns whether `path` is an address such as gs://bucket/run."""
+    return "://" in os.fspath(path)
+
+
+def reachable(path: str | os.PathLike) -> epath.Path:
+    """Returns `path`, as one reads and writes folders and buckets alike.
+
+    Raises:
+        UserError: it is an address of which nothing can be read here.
+    """
+    if not in_bucket(path):
+        return epath.Path(path)
+    scheme, _, rest = os.fspath(path).partition("://")
+    bucket = rest.partition("/")[0]
+    if scheme != "gs" or not bucket:
+        raise UserError(f"{path}: of addresses, those such as gs://bucket/run are understood")
+    if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
+        raise UserError(f"{path}: to read and write buckets, pip install '{EXTRA}'")
+    _look_each_time()
+    try:
+        there = epath.Path(f"gs://{bucket}").exists()
+    except Exception as error:  # of sockets, HTTP, credentials: whatever stands in between
+        raise UserError(
+            f"gs://{bucket} cannot be reached: {in_a_line(error)}; `gcloud auth "
+            "application-default login` gives this machine a name that the bucket may know"
+        ) from error
+    if not there:
+        raise UserError(f"{path}: there is no bucket {bucket!r} that can be seen from here")
+    return epath.Path(path)
+
+
+def _look_each_time() -> None:
+    """Has gcsfs forget what it has listed, as others write there, too: tensorstore for one."""
+    try:
+        import fsspec
+    except ImportError:
+        return  # TensorFlow reads, which keeps no lists
+    fsspec.config.conf.setdefault("gs", {}).setdefault("use_listings_cache", False)

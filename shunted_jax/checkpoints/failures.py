@@ -1,0 +1,74 @@
+"""What keeps a run from being saved, told from its faults: a full disk, a bucket out of reach."""
+
+import errno
+import os
+import tempfile
+
+from etils import epath
+
+from shunted_jax.buckets import in_bucket
+from shunted_jax.checkpoints.folders import whole_steps
+from shunted_jax.errors import in_a_line
+
+
+def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None:
+    """Returns what to say to whom a run could not be saved for; None if the run is to blame.
+
+    Args:
+        error: with its causes.
+        checkpoints: the folder of a run's checkpoints.
+    """
+    where, remedy = checkpoints.parent, "Make room and"
+    reason = _disk_problem(error)
+    if reason is not None and in_bucket(where):
+        where = tempfile.gettempdir()  # where this host prepares what goes there
+    elif in_bucket(where):
+        remedy, reason = "Once it can be,", _bucket_problem(error)
+    if reason is None:
+        return None
+    return (
+        f"nothing can be written into {where}: {reason}; {_last_saved(checkpoints)}. {remedy} "
+        "start again with the same --workdir"
+    )
+
+
+def _last_saved(checkpoints: epath.Path) -> str:
+    # As on disk: Orbax has crossed out what was to go once the save that failed was done.
+    try:
+        kept = whole_steps(checkpoints)
+    except Exception:  # the bucket, again
+        return "what is saved there stays"
+    return f"step {kept[-1]} is the last one saved" if kept else "none is saved yet"
+
+
+def _disk_problem(error: BaseException | None) -> str | None:
+    """Returns what the file system complains of, if it is that; tensorstore only says it in words.
+
+    Args:
+        error: with its causes.
+    """
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writing alone
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in numbers:
+            return os.strerror(error.errno)
+        for number in numbers:
+            if os.strerror(number) in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _bucket_problem(error: BaseException | None) -> str | None:
+    """Returns what a bucket, or what stands between it and this host, complains of, if it is that.
+
+    Args:
+        error: with its causes.
+    """
+    while error is not None:
+        package = type(error).__module__.partition(".")[0]
+        # gcsfs raises an OSError without a number, too, and tensorstore says it in words.
+        of_gcsfs = package == "gcsfs" or (isinstance(error, OSError) and error.errno is None)
+        if of_gcsfs or "gs://" in str(error) or package in ("aiohttp", "google", "requests"):
+            return in_a_line(error)
+        error = error.__cause__ or error.__context__
+    return None
