@@ -3,6 +3,7 @@
 # make proofs   runs the tests that take whole runs: killed ones, several processes, fine-tuning
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
+# make bench   compares the speed with PyTorch's on this CPU: under ten minutes
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
@@ -18,7 +19,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # A program compiled once starts at once the next time.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test proofs lint mutations torture clean
+.PHONY: demo test proofs lint mutations bench torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
@@ -35,6 +36,9 @@ lint: $(VENV)/installed-for-tests
 
 mutations: $(VENV)/installed-for-tests
 	SHUNTED_JAX_MUTATIONS=2000 $(BIN)/python -m pytest -n auto --maxprocesses 3 tests/convert/test_mutations.py
+
+bench: $(VENV)/installed-for-tests
+	$(BIN)/python -m benchmarks.throughput --json=docs/throughput_cpu.json --plot=docs/throughput_cpu.png
 
 torture: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.torture

@@ -9,15 +9,36 @@ import pytest
 from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
 from shunted_jax.convert.key_map import key_map
 from shunted_jax.convert.state_dict import load_state_dict
-from shunted_jax.models import create_model
+from shunted_jax.models import create_model, forms
 from shunted_jax.training.optimizer import make_optimizer
 from shunted_jax.training.state import TrainState
 from shunted_jax.training.steps import make_train_step
 from tests.golden.cases import EVAL_CASES, TRAIN_CASE, case_inputs, load, logits_and_maps
 
 
+@pytest.fixture(params=["this backend's forms", "the other backends' forms"])
+def forms_of(request, monkeypatch):
+    """Has the network take this backend's forms, or those that it would take elsewhere."""
+    if request.param != "this backend's forms":
+        take_forms_of_other_backends(monkeypatch)
+
+
+def take_forms_of_other_backends(monkeypatch):
+    fastest = {name: {"otherwise": row["otherwise"]} for name, row in forms._FASTEST.items()}
+    monkeypatch.setattr(forms, "_FASTEST", fastest)
+
+
 @pytest.mark.parametrize("case", EVAL_CASES)
 def test_evaluation_agrees_with_published_model(case):
+    check_evaluation(case)
+
+
+def test_evaluation_agrees_in_the_forms_of_other_backends(monkeypatch):
+    take_forms_of_other_backends(monkeypatch)
+    check_evaluation("eval_shunted_t_200x232")  # whose maps have odd sides
+
+
+def check_evaluation(case):
     golden = load(case)
     variant, weights, images = case_inputs(golden)
     model = create_model(variant, num_classes=int(golden["num_classes"]))
@@ -43,7 +64,7 @@ def test_without_classes_gives_pooled_features():
     np.testing.assert_allclose(pooled, golden["pooled"], rtol=0, atol=2e-5)
 
 
-def test_bfloat16_logits_point_where_float32_ones_do():
+def test_bfloat16_logits_point_where_float32_ones_do(forms_of):
     golden = load("eval_shunted_t_224")
     variant, weights, images = case_inputs(golden)
     model = create_model(variant, dtype=jnp.bfloat16)
@@ -63,9 +84,19 @@ class KeepGradients(optax.GradientTransformation):
         )
 
 
-@pytest.fixture(scope="module")
-def trained():
-    """Returns the measured case, the table of names, and each step's state and loss."""
+@pytest.fixture(
+    scope="module",
+    params=["this backend's forms", pytest.param("the others'", marks=pytest.mark.proof)],
+)
+def trained(request):
+    """Returns the measured case, the first step's gradients and statistics, and all losses."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.param == "the others'":
+            take_forms_of_other_backends(monkeypatch)
+        return train_on_measured_case()
+
+
+def train_on_measured_case():
     golden = load(TRAIN_CASE)
     variant, weights, images = case_inputs(golden)
     model = create_model(variant, num_classes=int(golden["num_classes"]))

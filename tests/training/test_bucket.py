@@ -11,6 +11,7 @@ from shunted_jax.reporting.metrics_files import read_metrics
 from tests.emulated_bucket import emulated_bucket
 from tests.reporting.test_metrics_files import scalars
 from tests.small_run import SmallRuns, learned, saved_arrays, saved_steps
+from tests.training.test_two_processes import train_in_two
 
 pytestmark = pytest.mark.proof
 
@@ -129,3 +130,16 @@ def test_bucket_that_takes_no_more_ends_the_run_in_a_sentence(runs, bucket, refu
         assert said.splitlines()[-1] == sentence
     assert f"gs://bucket/{name}" in sentence
     assert "start again with the same --workdir" in sentence
+
+
+def test_two_processes_write_into_one_bucket(runs, bucket):
+    arguments = [f"--config={runs.config}", "--workdir=gs://bucket/two", "--config.epochs=2"]
+    results = train_in_two(arguments, runs.environment)
+    assert [status for status, _, _ in results] == [0, 0], results
+    assert bucket.saved_steps("two") == [8, 16]
+    again = train_in_two(arguments, runs.environment)
+    assert [status for status, _, _ in again] == [0, 0], again
+    assert "this run is complete: evaluating its last checkpoint" in again[0][2]
+    records = read_metrics(bucket.folder / "two" / "metrics.jsonl")
+    assert [record["step"] for record in records if "eval/top1" in record] == [8, 16]
+    assert len(list((bucket.folder / "two" / "tensorboard").iterdir())) == 2  # one for each start

@@ -250,3 +250,35 @@ def test_sigterm_to_one_of_two_stops_both_after_the_same_step(config_file, tmp_p
         (saved,) = steps
         assert (workdir / "checkpoints" / str(saved)).is_dir()
         assert logged_steps(workdir) == list(range(1, saved + 1))
+
+
+def test_sigterm_to_one_of_two_breaks_off_the_evaluation_of_both(config_file, tmp_path):
+    arguments = [
+        f"--config={config_file}",
+        f"--workdir={tmp_path}",
+        # Hundreds of batches, after the tenth step.
+        "--config.data.eval_split=train",
+        "--config.eval_batch_size=8",
+    ]
+    port = free_port()
+    both = [start(arguments, port, index) for index in range(2)]
+    try:
+        for line in both[0].stderr:
+            if "step 10 of 20" in line:
+                break
+        both[1].send_signal(signal.SIGTERM)
+        outputs = [process.communicate(timeout=120) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    logs = [log for _, log in outputs]
+    assert [process.returncode for process in both] == [143, 143], "\n".join(logs)
+    for log in logs:
+        assert "stopped by SIGTERM after step 10, which is saved" in log
+    assert "eval/top1" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
+
+    ((status, _, log), (other_status, _, other_log)) = train_in_two(arguments)
+    assert (status, other_status) == (0, 0), log + other_log
+    assert "evaluating it, as it was saved without" in log
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [record["step"] for record in records if "eval/top1" in record] == [10, 20]
