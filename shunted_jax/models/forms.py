@@ -18,6 +18,8 @@ _FASTEST = {
     "depthwise": {"cpu": "shift", "otherwise": "conv"},
     # A convolution that does not overlap is a matrix product of its patches.
     "patches": {"cpu": "matmul", "otherwise": "conv"},
+    # So is one with stride 2, of overlapping ones.
+    "strided": {"cpu": "matmul", "otherwise": "conv"},
 }
 
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 from shunted_jax.models.detail import DetailGelu
 from shunted_jax.models.initializers import conv_kernel_init, linear_kernel_init
 from shunted_jax.models.patches import PatchConv
+from shunted_jax.models.strided import StridedConv3x3
 
 # The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
 # stage; PyTorch's default in the stem, the patch embeddings and the token aggregation.
@@ -74,7 +75,7 @@ class OverlapPatchEmbed(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, in_dim] to [batch, height/2, width/2, embed_dim]."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = Conv(self.embed_dim, (3, 3), strides=2, padding=1, name="proj", **dtypes)(x)
+        x = StridedConv3x3(self.embed_dim, name="proj", **dtypes)(x)
         return LayerNorm(epsilon=EMBED_NORM_EPSILON, name="norm", **dtypes)(x)
 
 

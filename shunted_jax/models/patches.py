@@ -64,8 +64,13 @@ class PatchConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, c] to [batch, height // size, width // size, features]."""
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", conv_kernel_init, shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        kernel, bias = conv_parameters(self, (self.size, self.size, x.shape[-1], self.features))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return patch_conv(x, kernel) + bias
+
+
+def conv_parameters(module: nn.Module, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Declares a `kernel` of this shape, [..., features], and a `bias` [features]."""
+    kernel = module.param("kernel", conv_kernel_init, shape, module.param_dtype)
+    bias = module.param("bias", nn.initializers.zeros, shape[-1:], module.param_dtype)
+    return kernel, bias
