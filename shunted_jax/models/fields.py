@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from shunted_jax.models.depthwise import check_form
+from shunted_jax.models import depthwise, feed_forward
 
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
 _RATE_FIELDS = ("drop_rate", "attn_drop_rate", "drop_path_rate")
@@ -21,7 +21,8 @@ def check_fields(model) -> None:
         problems += _stage_problems(model)
     if problems:
         raise ValueError("this ShuntedTransformer cannot be built: " + "; ".join(problems))
-    check_form(model.depthwise_form)
+    depthwise.check_form(model.depthwise_form)
+    feed_forward.check_form(model.feed_forward_form)
 
 
 def _count_problems(model):

@@ -27,6 +27,7 @@ class Block(nn.Module):
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     depthwise_form: str | None = None
+    feed_forward_form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -43,7 +44,9 @@ class Block(nn.Module):
             name="attention",
             **shared,
         )
-        mlp = DetailFeedForward(int(x.shape[-1] * self.mlp_ratio), name="mlp", **shared)
+        mlp = DetailFeedForward(
+            int(x.shape[-1] * self.mlp_ratio), form=self.feed_forward_form, name="mlp", **shared
+        )
 
         y = LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm1", **dtypes)(x)
         y = attention(y, train=train)
