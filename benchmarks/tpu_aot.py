@@ -1,9 +1,9 @@
 """Compiles the training and inference steps for TPUs without one, and says what they cost.
 
     python -m benchmarks.tpu_aot                                    # shunted_t, one v5e chip
-    python -m benchmarks.tpu_aot --feed-forward plain fused --json=docs/tpu_aot.json
-    python -m benchmarks.tpu_aot --chip v5e v5p v6e --scale host slice --step train evaluate
-    python -m benchmarks.tpu_aot --part block1 --feed-forward fused # one block: a minute or less
+    python -m benchmarks.tpu_aot --kernels none both --json=docs/tpu_aot.json
+    python -m benchmarks.tpu_aot --chip v5e v5p v6e --scale host slice --part train evaluate
+    python -m benchmarks.tpu_aot --part block1 --kernels both      # one block: a minute or less
 
 Needs `pip install 'jax[tpu]'`, and no TPU; a training step takes minutes to compile. The programs
 are those of a run with configs/VARIANT.py: bfloat16, AdamW, the state given up to the step. All
@@ -48,13 +48,13 @@ class Case:
     scale: str
     part: str
     batch_per_chip: int
-    feed_forward: str
+    kernels: str
     augment: bool
 
     def __str__(self) -> str:
         recipe = " with augmentation" if self.augment else ""
         return (
-            f"{self.variant} {self.part}{recipe}, {self.feed_forward}, "
+            f"{self.variant} {self.part}{recipe}, kernels {self.kernels}, "
             f"{self.batch_per_chip} on {self.chip} {self.scale}"
         )
 
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     several("--chip", [*tpu_topology.TOPOLOGIES], "v5e", "which TPU")
     several("--scale", tpu_topology.SCALES, "chip", "how many; a slice is 256 chips")
     several("--part", tpu_programs.PARTS, "train", "a step, or one block's forward and backward")
-    several("--feed-forward", ["plain", "fused"], "plain", "the feed-forward's form")
+    several("--kernels", tpu_programs.KERNELS, "none", "parts that are Pallas kernels")
     parser.add_argument("--batch-per-chip", type=int, default=64)
     parser.add_argument(
         "--augment", action="store_true", help="train with the recipe's mixing, erasing, drop path"
@@ -97,14 +97,14 @@ def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
         for chip in arguments.chip:
             for scale in arguments.scale:
                 for part in arguments.part:
-                    for form in arguments.feed_forward:
+                    for kernels in arguments.kernels:
                         yield Case(
                             variant,
                             chip,
                             scale,
                             part,
                             arguments.batch_per_chip,
-                            form,
+                            kernels,
                             arguments.augment,
                         )
 
@@ -116,7 +116,7 @@ def _measure(case: Case, hlo_folder: Path | None) -> dict[str, Any]:
         case.part,
         devices,
         batch_per_chip=case.batch_per_chip,
-        feed_forward=case.feed_forward,
+        kernels=case.kernels,
         augment=case.augment,
     )
     start = time.perf_counter()
@@ -180,7 +180,7 @@ def _progress(what: str) -> Iterator[None]:
 def _print_table(figures: list[dict[str, Any]]) -> None:
     print(f"jax {jax.__version__}, a chip's figures\n")
     print(
-        "| program | TPU | feed-forward | TFLOP | bytes accessed | memory traffic | temporary |"
+        "| program | TPU | kernels | TFLOP | bytes accessed | memory traffic | temporary |"
         " peak | roofline | compiled in | collectives |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
@@ -188,7 +188,7 @@ def _print_table(figures: list[dict[str, Any]]) -> None:
         print(
             f"| {row['variant']} {row['part']}{', augmented' if row['augment'] else ''} "
             f"| {row['devices']} x {row['chip']}, {row['batch_per_chip']} a chip "
-            f"| {row['feed_forward']} | {row['gigaflops'] / 1e3:.2f} "
+            f"| {row['kernels']} | {row['gigaflops'] / 1e3:.2f} "
             f"| {row['gigabytes_accessed']:.1f} GB | {row['memory_traffic_gigabytes']:.1f} GB "
             f"| {row['temporary_gigabytes']:.2f} GB | {row['peak_gigabytes']:.2f} GB "
             f"| {row['roofline_images_per_second']:.0f} images/s | {row['compile_seconds']:.0f} s "

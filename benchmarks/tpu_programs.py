@@ -18,6 +18,12 @@ from shunted_jax.training.sharding import batch_sharding, make_mesh, replicated
 
 BLOCKS = ("block1", "block2", "block3", "block4")
 PARTS = ("train", "evaluate", "inference", *BLOCKS)
+KERNELS = {
+    "none": (),
+    "feed_forward": ("feed_forward_form",),
+    "attend": ("attend_form",),
+    "both": ("feed_forward_form", "attend_form"),
+}
 _CLASSES = 1000
 
 
@@ -27,7 +33,7 @@ def lower(
     devices: Sequence[jax.Device],
     *,
     batch_per_chip: int,
-    feed_forward: str,
+    kernels: str,
     augment: bool,
 ) -> jax.stages.Lowered:
     """Returns a program ready to be compiled.
@@ -39,13 +45,14 @@ def lower(
             backward.
         devices: to compile for.
         batch_per_chip: images on each device.
-        feed_forward: the feed-forward's form.
+        kernels: which parts are Pallas kernels, a key of `KERNELS`.
         augment: train with the recipe's mixing, erasing and drop path; without, a step is the
             network, its gradients and AdamW alone.
     """
     config = importlib.import_module(f"configs.{variant}").get_config()
     config.batch_size = config.eval_batch_size = batch_per_chip * len(devices)
-    config.model.feed_forward_form = feed_forward
+    for field in KERNELS[kernels]:
+        setattr(config.model, field, "fused")
     if not augment:
         config.model.drop_path_rate = 0.0
         config.augment = dataclasses.replace(
@@ -86,6 +93,7 @@ def _lower_block(
         mlp_ratio=model.mlp_ratios[stage],
         sr_ratio=model.sr_ratios[stage],
         feed_forward_form=model.feed_forward_form,
+        attend_form=model.attend_form,
         dtype=model.dtype,
     )
     side = config.data.image_size // model.strides[stage]

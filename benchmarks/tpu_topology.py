@@ -48,7 +48,7 @@ def devices(chip: str, scale: str) -> list[jax.Device]:
     """
     from jax.experimental import topologies
 
-    name = TOPOLOGIES[chip]["host" if scale == "chip" else scale]
+    name = TOPOLOGIES[chip]["slice" if scale == "slice" else "host"]
     try:
         with warnings.catch_warnings(action="ignore"):  # that this machine has a TPU of no kind
             found = topologies.get_topology_desc(platform="tpu", topology_name=name).devices

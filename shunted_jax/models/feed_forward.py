@@ -10,17 +10,15 @@ ask for them.
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P
 
-from shunted_jax.models import feed_forward_kernel as kernels
-
-FORMS = ("plain", "fused")
+from shunted_jax.models import feed_forward_call as kernels
+from shunted_jax.models.feed_forward_kernel import LANES
+from shunted_jax.models.on_each_device import batch_axes, on_each_device
 
 # A v5p core has 64 MiB of VMEM, v5e and v6e twice as much; the compiler wants some for itself.
 _VMEM_BUDGET = 56 * 2**20
@@ -28,14 +26,6 @@ _VMEM_BUDGET = 56 * 2**20
 # matrix unit at a time, enough to keep it busy.
 _SUBLANES = 8
 _ROWS_AT_A_TIME = 512
-
-
-def check_form(form: str | None) -> None:
-    """Raises ValueError unless `form` is None or a name in `FORMS`."""
-    if form is not None and form not in FORMS:
-        raise ValueError(
-            f"feed_forward_form is {form!r}, and the forms are {list(FORMS)}; None takes 'plain'"
-        )
 
 
 def batch_tile(shape: tuple[int, ...], hidden_dim: int, dtype: jnp.dtype) -> int | None:
@@ -47,13 +37,13 @@ def batch_tile(shape: tuple[int, ...], hidden_dim: int, dtype: jnp.dtype) -> int
         dtype: the map's.
     """
     batch, height, width, dim = shape
-    devices = math.prod(_batch_axes().values())
-    if dtype != jnp.bfloat16 or hidden_dim % kernels.LANES or batch % devices:
+    devices = math.prod(batch_axes().values())
+    if dtype != jnp.bfloat16 or hidden_dim % LANES or batch % devices:
         return None
     tile, fitting = _SUBLANES, None
     while (batch // devices) % tile == 0:
         map_shape = (height, width, batch // devices, dim)
-        if kernels.vmem_bytes(map_shape, dtype, tile) > _VMEM_BUDGET:
+        if kernels.vmem_bytes(map_shape, hidden_dim, dtype, tile) > _VMEM_BUDGET:
             break
         if fitting and width * tile > _ROWS_AT_A_TIME:
             break
@@ -83,7 +73,7 @@ def fused_feed_forward(tile: int, x: jax.Array, params: dict[str, Any]) -> jax.A
         return _from_kernel(out), ()
 
     bias2 = params["fc2"]["bias"].astype(jnp.float32)[None]
-    out, _ = _on_each_device(forward, (x,), (_weights(params, x.dtype), bias2))
+    out, _ = on_each_device(forward, (x,), (_weights(params, x.dtype), bias2))
     return out
 
 
@@ -103,7 +93,7 @@ def _backward(tile, kept, dout):
         return _from_kernel(dx), (gradients, dbias2)
 
     weights = _weights(params, x.dtype)
-    dx, (gradients, dbias2) = _on_each_device(backward, (x, dout), weights)
+    dx, (gradients, dbias2) = on_each_device(backward, (x, dout), weights)
     dparams = {
         "fc1": {"kernel": gradients.fc1, "bias": gradients.bias1[0]},
         "depthwise": {
@@ -135,45 +125,3 @@ def _to_kernel(x: jax.Array) -> jax.Array:
 
 def _from_kernel(x: jax.Array) -> jax.Array:
     return x.transpose(2, 0, 1, 3)
-
-
-def _batch_axes() -> dict[str, int]:
-    """Returns the axes, with their sizes, that split the batch of the program being traced.
-
-    Inside of `jax.shard_map` arrays are one device's already, and its axes are left out.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    return {name: size for name, size in mesh.shape.items() if name not in mesh.manual_axes}
-
-
-def _on_each_device(
-    kernel: Callable[..., Any], maps: tuple[jax.Array, ...], weights: Any
-) -> tuple[jax.Array, Any]:
-    """Calls `kernel` for each device's part of the batch: XLA cannot split a kernel by itself.
-
-    Args:
-        kernel: (maps, weights, interpret) -> (map, sums over the batch).
-        maps: each [batch, height, width, dim].
-        weights: whole on every device.
-
-    Returns:
-        What the kernel does, of the whole batch.
-    """
-    axes = tuple(_batch_axes())
-
-    def local(maps, weights):
-        # Whatever is not a TPU has the interpreter, for tests.
-        out, sums = jax.lax.platform_dependent(
-            maps,
-            weights,
-            tpu=partial(kernel, interpret=False),
-            default=partial(kernel, interpret=True),
-        )
-        return out, jax.lax.psum(sums, axes) if axes else sums
-
-    if not axes:
-        return local(maps, weights)
-    specs = (P(axes), P())
-    return jax.shard_map(
-        local, in_specs=specs, out_specs=specs, axis_names=set(axes), check_vma=False
-    )(maps, weights)

@@ -14,197 +14,21 @@ is also how XLA likes to lay maps out. Sums are in float32; y and the gradient w
 kept in x's dtype.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 LANES = 128  # hidden channels at a time: a register's width, and that of the matrix unit
 
 
-class Weights(NamedTuple):
-    """What the kernels are given besides maps; `fc1` and `fc2` in the maps' dtype, else float32.
-
-    Attributes:
-        fc1: [dim, hidden].
-        bias1: [1, hidden].
-        taps: [9, hidden], the depthwise kernel row by row.
-        bias: [1, hidden], the depthwise convolution's.
-        fc2: [hidden, dim].
-    """
-
-    fc1: jax.Array
-    bias1: jax.Array
-    taps: jax.Array
-    bias: jax.Array
-    fc2: jax.Array
-
-
-def feed_forward(
-    x: jax.Array, weights: Weights, bias2: jax.Array, *, batch_tile: int, interpret: bool
-) -> jax.Array:
-    """Returns the feed-forward's output for a map.
-
-    Args:
-        x: [height, width, batch, dim].
-        weights: hidden channels a multiple of `LANES`.
-        bias2: [1, dim], float32.
-        batch_tile: how many images at a time; it divides batch.
-        interpret: run on any backend, slowly, for tests.
-
-    Returns:
-        [height, width, batch, dim], of x's dtype.
-    """
-    height, width, batch, dim = x.shape
-    grid = (batch // batch_tile, weights.fc1.shape[1] // LANES)
-    of_map = _map_spec(x, batch_tile)
-    return pl.pallas_call(
-        _forward_kernel,
-        name="feed_forward",
-        grid=grid,
-        in_specs=[_once(of_map), *_weight_specs(dim), _whole_spec((1, dim))],
-        out_specs=of_map,
-        out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
-        scratch_shapes=[
-            pltpu.VMEM((height + 2, width + 2, batch_tile, LANES), x.dtype),
-            pltpu.VMEM((height, width * batch_tile, dim), jnp.float32),
-        ],
-        compiler_params=_compiler_params(x, batch_tile, "parallel"),
-        cost_estimate=_cost(x, weights, grid[0], maps=2, products=2, passes=1),
-        interpret=interpret,
-    )(x, *weights, bias2)
-
-
-def feed_forward_gradients(
-    x: jax.Array, dout: jax.Array, weights: Weights, *, batch_tile: int, interpret: bool
-) -> tuple[jax.Array, Weights]:
-    """Returns the gradients with respect to x, in its dtype, and to the weights, in float32.
-
-    Args:
-        x: [height, width, batch, dim].
-        dout: like x, the gradient with respect to the output.
-        weights: as for `feed_forward`.
-        batch_tile: likewise.
-        interpret: likewise.
-    """
-    height, width, batch, dim = x.shape
-    hidden = weights.fc1.shape[1]
-    grid = (batch // batch_tile, hidden // LANES)
-    of_map = _map_spec(x, batch_tile)
-    # The sums over all images stay in VMEM from the first tile to the last. Biases and taps are
-    # summed over a register's rows only at the end, outside.
-    sums = Weights(
-        fc1=(grid[1], dim, LANES),
-        bias1=(grid[1], batch_tile, LANES),
-        taps=(grid[1], 9, batch_tile, LANES),
-        bias=(grid[1], batch_tile, LANES),
-        fc2=(grid[1], LANES, dim),
-    )
-    padded = (height + 2, width + 2, batch_tile, LANES)
-    dx, *sums = pl.pallas_call(
-        _backward_kernel,
-        name="feed_forward_gradients",
-        grid=grid,
-        in_specs=[_once(of_map), _once(of_map), *_weight_specs(dim)],
-        out_specs=[of_map, *map(_whole_spec, sums)],
-        out_shape=[
-            jax.ShapeDtypeStruct(x.shape, x.dtype),
-            *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in sums),
-        ],
-        scratch_shapes=[
-            pltpu.VMEM(padded, x.dtype),
-            pltpu.VMEM(padded, x.dtype),
-            pltpu.VMEM((height, width * batch_tile, dim), jnp.float32),
-        ],
-        compiler_params=_compiler_params(x, batch_tile, "arbitrary"),
-        cost_estimate=_cost(x, weights, grid[0], maps=3, products=5, passes=3),
-        interpret=interpret,
-    )(x, dout, *weights)
-    sums = Weights(*sums)
-    gradients = Weights(
-        fc1=_joined(sums.fc1),
-        bias1=_joined(sums.bias1).sum(0, keepdims=True),
-        taps=_joined(sums.taps).sum(1),
-        bias=_joined(sums.bias).sum(0, keepdims=True),
-        fc2=sums.fc2.reshape(hidden, dim),
-    )
-    return dx, gradients
-
-
-def vmem_bytes(shape: tuple[int, ...], dtype: jnp.dtype, batch_tile: int) -> int:
-    """Returns about how much VMEM the backward kernel takes, which takes more than the forward.
-
-    Args:
-        shape: [height, width, batch, dim], the map's.
-        dtype: the map's.
-        batch_tile: how many images at a time.
-    """
-    height, width, _, dim = shape
-    itemsize = jnp.dtype(dtype).itemsize
-    of_map = height * width * batch_tile * -(-dim // LANES) * LANES
-    of_hidden = (height + 2) * (width + 2) * batch_tile * LANES
-    working_memory = 4 * 2**20  # a row's intermediate values, and weights
-    # x, dout, twice dx (one is written to memory while the next is computed), its float32 sum; the
-    # hidden map and its gradient.
-    return of_map * (4 * itemsize + 4) + 2 * of_hidden * itemsize + working_memory
-
-
-def _map_spec(x: jax.Array, batch_tile: int) -> pl.BlockSpec:
-    height, width, _, dim = x.shape
-    return pl.BlockSpec((height, width, batch_tile, dim), lambda tile, chunk: (0, 0, tile, 0))
-
-
-def _whole_spec(shape: tuple[int, ...]) -> pl.BlockSpec:
-    return pl.BlockSpec(shape, lambda tile, chunk: (0,) * len(shape))
-
-
-def _once(spec: pl.BlockSpec) -> pl.BlockSpec:
-    # One buffer instead of two: the kernel computes on a tile for far longer than it is read.
-    return pl.BlockSpec(spec.block_shape, spec.index_map, pipeline_mode=pl.Buffered(1))
-
-
-def _weight_specs(dim: int) -> list[pl.BlockSpec]:
-    def across(rows: int) -> pl.BlockSpec:
-        return pl.BlockSpec((rows, LANES), lambda tile, chunk: (0, chunk))
-
-    fc2 = pl.BlockSpec((LANES, dim), lambda tile, chunk: (chunk, 0))
-    return list(Weights(across(dim), across(1), across(9), across(1), fc2))
-
-
-def _compiler_params(x: jax.Array, batch_tile: int, over_tiles: str) -> pltpu.CompilerParams:
-    return pltpu.CompilerParams(
-        dimension_semantics=(over_tiles, "arbitrary"),
-        vmem_limit_bytes=vmem_bytes(x.shape, x.dtype, batch_tile) + 4 * 2**20,
-    )
-
-
-def _cost(
-    x: jax.Array, weights: Weights, tiles: int, *, maps: int, products: int, passes: int
-) -> pl.CostEstimate:
-    """Returns what XLA is told: each map goes over once, the weights once for each tile.
-
-    `products` of the two widths are matrix products, `passes` go through nine taps.
-    """
-    elements = x.size // x.shape[-1] * weights.fc1.shape[1]
-    weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in weights)
-    sums_bytes = 4 * sum(leaf.size for leaf in weights) if maps == 3 else 0
-    return pl.CostEstimate(
-        flops=elements * (2 * products * x.shape[-1] + 18 * passes),
-        transcendentals=elements * (maps - 1),
-        bytes_accessed=maps * x.size * x.dtype.itemsize + tiles * weight_bytes + sums_bytes,
-    )
-
-
-def _joined(chunks: jax.Array) -> jax.Array:
-    """Maps [chunks, ..., LANES] to [..., hidden]."""
-    return jnp.moveaxis(chunks, 0, -2).reshape(*chunks.shape[1:-1], -1)
-
-
-def _forward_kernel(
+def forward_kernel(
     x_ref, fc1_ref, bias1_ref, taps_ref, bias_ref, fc2_ref, bias2_ref, out_ref, hidden_ref, sum_ref
 ):
+    """For a tile and a chunk: the hidden map, then row by row its part of the output.
+
+    The maps' blocks are [height, width, batch tile, dim]; `hidden_ref` has a border of zeros besides
+    and `LANES` channels; `sum_ref`, [height, width x batch tile, dim], adds up over chunks.
+    """
     chunk, last = pl.program_id(1), pl.num_programs(1) - 1
 
     @pl.when(chunk == 0)
@@ -222,7 +46,7 @@ def _forward_kernel(
         _store_sum(out_ref, sum_ref, row, start + part, chunk == last)
 
 
-def _backward_kernel(
+def backward_kernel(
     x_ref,
     dout_ref,
     fc1_ref,
@@ -240,6 +64,11 @@ def _backward_kernel(
     du_ref,
     sum_ref,
 ):
+    """For a tile and a chunk: the hidden map again, u's gradient and fc2's, then x's and fc1's.
+
+    Blocks as in `forward_kernel`, `du_ref` like `hidden_ref`. The gradients of weights have an axis
+    of chunks in front, and those of biases and taps one of images, which is summed outside.
+    """
     height, width, batch, _ = x_ref.shape
     tile, chunk, last = pl.program_id(0), pl.program_id(1), pl.num_programs(1) - 1
 

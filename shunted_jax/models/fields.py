@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from shunted_jax.models import depthwise, feed_forward
+from shunted_jax.models import depthwise, on_each_device
 
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
 _RATE_FIELDS = ("drop_rate", "attn_drop_rate", "drop_path_rate")
@@ -22,7 +22,8 @@ def check_fields(model) -> None:
     if problems:
         raise ValueError("this ShuntedTransformer cannot be built: " + "; ".join(problems))
     depthwise.check_form(model.depthwise_form)
-    feed_forward.check_form(model.feed_forward_form)
+    for name in ("feed_forward_form", "attend_form"):
+        on_each_device.check_form(name, getattr(model, name))
 
 
 def _count_problems(model):

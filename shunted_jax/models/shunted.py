@@ -44,6 +44,7 @@ class ShuntedTransformer(nn.Module):
             on the backend.
         feed_forward_form: "plain" or "fused", a kernel for TPUs, see `models/feed_forward.py`;
             None takes "plain".
+        attend_form: likewise of the attention, see `models/attend.py`.
         remat: in training, keep of each block only its input, and compute the rest again for the
             gradients: less memory for about a third more work, and the same parameters.
         dtype: of the computation; logits are float32 all the same.
@@ -68,6 +69,7 @@ class ShuntedTransformer(nn.Module):
     drop_path_rate: float = 0.0
     depthwise_form: str | None = None
     feed_forward_form: str | None = None
+    attend_form: str | None = None
     remat: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
@@ -106,6 +108,7 @@ class ShuntedTransformer(nn.Module):
                     attn_drop_rate=self.attn_drop_rate,
                     depthwise_form=self.depthwise_form,
                     feed_forward_form=self.feed_forward_form,
+                    attend_form=self.attend_form,
                     **dtypes,
                 ),
                 drop_path_rates=tuple(rates[end - depth : end]),

@@ -28,6 +28,7 @@ class Block(nn.Module):
     drop_path_rate: float = 0.0
     depthwise_form: str | None = None
     feed_forward_form: str | None = None
+    attend_form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -41,6 +42,7 @@ class Block(nn.Module):
             self.sr_ratio,
             qkv_bias=self.qkv_bias,
             attn_drop_rate=self.attn_drop_rate,
+            attend_form=self.attend_form,
             name="attention",
             **shared,
         )

@@ -78,16 +78,15 @@ def test_bfloat16_is_nearer_to_float32_than_the_plain_form_is():
     assert all(near <= far for near, far in zip(*distances, strict=True))
 
 
-@pytest.mark.parametrize("sizes", [MeshConfig(data=8), MeshConfig(data=2, fsdp=4)])
-def test_eight_devices_give_what_one_does(sizes):
-    x, params, dout = random_arguments(64, 3, 5)
+def test_eight_devices_give_what_one_does():
+    x, params, dout = random_arguments(64, 2, 3)
     x = x.astype(jnp.bfloat16)
 
     def program(*arguments):
         return both_ways(of_module(FUSED), *arguments)
 
     expected = quick_jit(program)(x, params, dout)
-    mesh = make_mesh(sizes)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
     maps, everywhere = NamedSharding(mesh, BATCH_SPEC), NamedSharding(mesh, P())
     sharded = quick_jit(
         traced_under(mesh, program),
@@ -112,7 +111,6 @@ def kernels_in(module, x, train=True):
     rngs = {"dropout": jax.random.key(0)}
     program = jax.jit(lambda v, x: module.apply(v, x, train=train, rngs=rngs))
     text = program.trace(variables, x).lower(lowering_platforms=("tpu",)).as_text()
-    assert "stablehlo.case" not in text
     return text.count("@tpu_custom_call")
 
 
@@ -127,15 +125,17 @@ def test_where_the_kernel_is_taken():
 
 
 def test_tiles():
-    def tile(batch, side, dim, hidden_dim=1024):
+    def tile(batch, side, dim, hidden_dim=2048):
         return batch_tile((batch, side, side, dim), hidden_dim, jnp.bfloat16)
 
-    # shunted_t's stages at 224 pixels and 64 images.
-    assert [tile(64, *of) for of in ((56, 64), (28, 128), (14, 256), (7, 512))] == [8, 16, 32, 64]
+    # The published stages at 224 pixels and 64 images.
+    stages = ((56, 64, 512), (28, 128, 1024), (14, 256, 1024), (7, 512, 2048))
+    assert [tile(64, *stage) for stage in stages] == [8, 16, 32, 64]
     assert tile(24, 7, 512) == 8
     assert tile(12, 7, 512) is None  # a register's rows would not be full
     assert tile(64, 96, 64) is None  # one tile alone is more than fits
     assert tile(64, 7, 512, hidden_dim=192) is None
+    assert tile(64, 7, 1024, hidden_dim=4096) is None  # the weights' gradients do not fit
 
 
 def test_tiles_are_of_a_devices_share():
@@ -146,37 +146,20 @@ def test_tiles_are_of_a_devices_share():
 
 
 def test_rematerialised_blocks_have_it_too():
-    def gradients(model, x):
-        variables = model.init(jax.random.key(0), x)
+    block = Block(2, 8, 1, dtype=jnp.bfloat16)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 2, 3, 16)), jnp.bfloat16)
+    variables = block.init(jax.random.key(0), x)
 
+    def gradients(form, remat):
         def loss(params):
-            out, _ = model.apply(
-                {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-            )
+            apply = block.clone(feed_forward_form=form).apply
+            out = (jax.checkpoint(apply) if remat else apply)(params, x)
             return jnp.sum(out.astype(jnp.float32) ** 2)
 
-        return jax.grad(loss)(variables["params"])
+        return quick_jit(jax.grad(loss))(variables)["params"]["mlp"]
 
-    model = ShuntedTransformer(
-        depths=(1,),
-        embed_dims=(16,),
-        num_heads=(2,),
-        mlp_ratios=(8,),
-        sr_ratios=(1,),
-        num_classes=0,
-        dtype=jnp.bfloat16,
-    )
-    x = np.random.default_rng(0).standard_normal((8, 12, 12, 3)).astype(np.float32)
-    plain, *fused = (
-        quick_jit(lambda x, m=m: gradients(m, x))(x)
-        for m in (
-            model,
-            model.clone(feed_forward_form="fused"),
-            model.clone(feed_forward_form="fused", remat=True),
-        )
-    )
-    for ours in fused:
-        assert min(jax.tree.leaves(jax.tree.map(cosine, ours, plain))) > 0.999
+    cosines = jax.tree.map(cosine, gradients("fused", True), gradients("plain", False))
+    assert min(jax.tree.leaves(cosines)) > 0.999
 
 
 def test_parameters_start_alike():
@@ -189,5 +172,6 @@ def test_parameters_start_alike():
 
 
 def test_unknown_form_is_named():
-    with pytest.raises(ValueError, match="'fast'.*'plain', 'fused'"):
-        ShuntedTransformer(depths=(1, 1, 1, 1), feed_forward_form="fast")
+    for field in ("feed_forward_form", "attend_form"):
+        with pytest.raises(ValueError, match=f"{field} is 'fast'.*'plain', 'fused'"):
+            ShuntedTransformer(depths=(1, 1, 1, 1), **{field: "fast"})
