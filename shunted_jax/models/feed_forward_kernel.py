@@ -26,7 +26,7 @@ def forward_kernel(
 ):
     """For a tile and a chunk: the hidden map, then row by row its part of the output.
 
-    The maps' blocks are [height, width, batch tile, dim]; `hidden_ref` has a border of zeros besides
+    Blocks of maps are [height, width, batch tile, dim]; `hidden_ref` has a border of zeros besides
     and `LANES` channels; `sum_ref`, [height, width x batch tile, dim], adds up over chunks.
     """
     chunk, last = pl.program_id(1), pl.num_programs(1) - 1
