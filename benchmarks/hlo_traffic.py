@@ -47,12 +47,15 @@ class Operation:
         kind: of the operation: "fusion", "custom-call".
         source: the path of modules that it comes from; empty where XLA added it.
         memory_bytes: what it reads from the chip's memory and writes to it.
+        total_bytes: its operands and results wherever they lie, a slice's source in full: XLA's way
+            to count, but of kernels as well.
     """
 
     name: str
     kind: str
     source: str
     memory_bytes: int
+    total_bytes: int
 
 
 def operations(text: str) -> Iterator[Operation]:
@@ -72,9 +75,17 @@ def operations(text: str) -> Iterator[Operation]:
         if found["kind"] in _FREE or found["kind"].endswith("-done"):
             continue
         names = re.findall(r"%([\w.\-]+)", line[found.end() :].split(")")[0])
-        if moved := _memory_bytes(found, [types.get(name, "") for name in names]):
-            source = _SOURCE.search(line)
-            yield Operation(found["name"], found["kind"], source[1] if source else "", moved)
+        of_all = [
+            a for t in (found["type"], *(types.get(n, "") for n in names)) for a in _arrays(t)
+        ]
+        source = _SOURCE.search(line)
+        yield Operation(
+            name=found["name"],
+            kind=found["kind"],
+            source=source[1] if source else "",
+            memory_bytes=_memory_bytes(found, of_all),
+            total_bytes=sum(map(_size, of_all)),
+        )
 
 
 def by_module(text: str) -> dict[str, float]:
@@ -93,27 +104,32 @@ def collectives(text: str) -> dict[str, dict[str, float]]:
     """Returns for each kind of collective how many there are, and the megabytes that they give."""
     found = collections.defaultdict(lambda: {"count": 0, "megabytes": 0.0})
     for match in _COLLECTIVE.finditer(text):
-        sizes = [_size(*array) for array in _ARRAY.findall(match["type"])]
         found[match["kind"]]["count"] += 1
-        found[match["kind"]]["megabytes"] += sum(sizes) / 1e6
+        found[match["kind"]]["megabytes"] += sum(map(_size, _arrays(match["type"]))) / 1e6
     return dict(found)
 
 
-def _memory_bytes(operation: re.Match, operand_types: list[str]) -> int:
+def _arrays(type_text: str) -> list[tuple[str, str, str]]:
+    """Returns the element type, shape and layout of each array of a type, a tuple's or one's own."""
+    return _ARRAY.findall(type_text)
+
+
+def _memory_bytes(operation: re.Match, arrays: list[tuple[str, str, str]]) -> int:
     if operation["kind"] in ("slice-start", "copy-start"):
-        # ((source), destination, context): the part moved, on each side that is not on the chip.
-        arrays = _ARRAY.findall(operation["type"])
-        source, destination = arrays[0], arrays[1]
-        if operation["kind"] == "copy-start":
-            destination, source = arrays[0], arrays[1]
-        sides = sum("S(1)" not in side[2] for side in (source, destination))
-        return sides * _size(*destination)
-    arrays = [a for text in (operation["type"], *operand_types) for a in _ARRAY.findall(text)]
-    return sum(_size(*array) for array in arrays if "S(" not in array[2])
+        # Results are (source, destination, context) of a slice, (destination, source, context) of a
+        # copy: the part moved, on each side that is not on the chip.
+        sides = arrays[:2]
+        moved = min(map(_size, sides))
+        return moved * sum(not _is_on_chip(side) for side in sides)
+    return sum(_size(array) for array in arrays if not _is_on_chip(array))
 
 
-def _size(dtype: str, shape: str, layout: str = "") -> int:
-    del layout
+def _is_on_chip(array: tuple[str, str, str]) -> bool:
+    return "S(" in array[2]
+
+
+def _size(array: tuple[str, str, str]) -> int:
+    dtype, shape, _ = array
     return _ITEM_BYTES.get(dtype, 0) * math.prod(int(n) for n in shape.split(",") if n)
 
 

@@ -11,8 +11,9 @@ figures are a chip's:
 
 - bytes accessed and operations are XLA's estimates. What a Pallas kernel does is in them as the
   kernel itself states it.
-- memory traffic is counted from the program's text, see `hlo_traffic.py`: operands and results of
-  top-level operations, kernels among them, as far as they lie in memory. It takes nobody's word.
+- operands and results are the same of all top-level operations, counted from the program's text:
+  of a kernel, too, whatever it states.
+- memory traffic is what of these lies in memory and not on the chip, see `hlo_traffic.py`.
 - temporary memory is what the compiler reserves besides arguments and results.
 - images a second are those of the roofline: the arithmetic at the chip's peak, or the bytes
   accessed at its memory's, whichever takes longer. No program reaches it.
@@ -144,6 +145,9 @@ def _figures(compiled, text: str, case: Case, device: jax.Device) -> dict[str, A
     return {
         "gigaflops": cost["flops"] / 1e9,
         "gigabytes_accessed": cost["bytes accessed"] / 1e9,
+        "operands_and_results_gigabytes": sum(
+            operation.total_bytes / 1e9 for operation in hlo_traffic.operations(text)
+        ),
         "memory_traffic_gigabytes": sum(modules.values()),
         "temporary_gigabytes": memory.temp_size_in_bytes / 1e9,
         "argument_gigabytes": memory.argument_size_in_bytes / 1e9,
@@ -180,21 +184,22 @@ def _progress(what: str) -> Iterator[None]:
 def _print_table(figures: list[dict[str, Any]]) -> None:
     print(f"jax {jax.__version__}, a chip's figures\n")
     print(
-        "| program | TPU | kernels | TFLOP | bytes accessed | memory traffic | temporary |"
+        "| program | TPU | kernels | TFLOP | bytes accessed | operands and results | memory traffic | temporary |"
         " peak | roofline | compiled in | collectives |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for row in figures:
         print(
             f"| {row['variant']} {row['part']}{', augmented' if row['augment'] else ''} "
             f"| {row['devices']} x {row['chip']}, {row['batch_per_chip']} a chip "
             f"| {row['kernels']} | {row['gigaflops'] / 1e3:.2f} "
-            f"| {row['gigabytes_accessed']:.1f} GB | {row['memory_traffic_gigabytes']:.1f} GB "
+            f"| {row['gigabytes_accessed']:.1f} GB "
+            f"| {row['operands_and_results_gigabytes']:.1f} GB | {row['memory_traffic_gigabytes']:.1f} GB "
             f"| {row['temporary_gigabytes']:.2f} GB | {row['peak_gigabytes']:.2f} GB "
             f"| {row['roofline_images_per_second']:.0f} images/s | {row['compile_seconds']:.0f} s "
             f"| {_collectives(row['collectives'])} |"
         )
-    print("\nBytes accessed take a kernel's own statement for it; memory traffic does not.")
+    print("\nBytes accessed take a kernel's own statement for it; what is counted does not.")
     for row in figures:
         if unexpected := _SPLIT_STATE & row["collectives"].keys():
             # With parameters on every chip, sums of gradients and statistics are all there is to

@@ -52,6 +52,7 @@ def test_what_lies_on_the_chip_costs_nothing():
         "sums": 2 * 128 * 4 + 128 * 4,
         "out": 8 * 128 * 2,
     }
+    assert operations["out"].total_bytes == 2 * 8 * 128 * 2
 
 
 def test_traffic_goes_to_its_module():
