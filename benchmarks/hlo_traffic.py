@@ -97,7 +97,7 @@ def by_module(text: str) -> dict[str, float]:
     totals = collections.Counter()
     for operation in operations(text):
         totals[_module(operation)] += operation.memory_bytes / 1e9
-    return dict(totals.most_common())
+    return {module: total for module, total in totals.most_common() if total}
 
 
 def collectives(text: str) -> dict[str, dict[str, float]]:
@@ -110,7 +110,7 @@ def collectives(text: str) -> dict[str, dict[str, float]]:
 
 
 def _arrays(type_text: str) -> list[tuple[str, str, str]]:
-    """Returns the element type, shape and layout of each array of a type, a tuple's or one's own."""
+    """Returns element type, shape and layout of each array of a type, be it a tuple's or not."""
     return _ARRAY.findall(type_text)
 
 

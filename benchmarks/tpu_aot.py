@@ -184,8 +184,8 @@ def _progress(what: str) -> Iterator[None]:
 def _print_table(figures: list[dict[str, Any]]) -> None:
     print(f"jax {jax.__version__}, a chip's figures\n")
     print(
-        "| program | TPU | kernels | TFLOP | bytes accessed | operands and results | memory traffic | temporary |"
-        " peak | roofline | compiled in | collectives |"
+        "| program | TPU | kernels | TFLOP | bytes accessed | operands and results "
+        "| memory traffic | temporary | peak | roofline | compiled in | collectives |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for row in figures:
@@ -194,7 +194,8 @@ def _print_table(figures: list[dict[str, Any]]) -> None:
             f"| {row['devices']} x {row['chip']}, {row['batch_per_chip']} a chip "
             f"| {row['kernels']} | {row['gigaflops'] / 1e3:.2f} "
             f"| {row['gigabytes_accessed']:.1f} GB "
-            f"| {row['operands_and_results_gigabytes']:.1f} GB | {row['memory_traffic_gigabytes']:.1f} GB "
+            f"| {row['operands_and_results_gigabytes']:.1f} GB "
+            f"| {row['memory_traffic_gigabytes']:.1f} GB "
             f"| {row['temporary_gigabytes']:.2f} GB | {row['peak_gigabytes']:.2f} GB "
             f"| {row['roofline_images_per_second']:.0f} images/s | {row['compile_seconds']:.0f} s "
             f"| {_collectives(row['collectives'])} |"

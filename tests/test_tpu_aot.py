@@ -42,10 +42,8 @@ needs_libtpu = pytest.mark.skipif(
 
 
 def test_what_lies_on_the_chip_costs_nothing():
-    moved = {
-        operation.name: operation.memory_bytes for operation in hlo_traffic.operations(PROGRAM)
-    }
-    assert moved == {
+    operations = {found.name: found for found in hlo_traffic.operations(PROGRAM)}
+    assert {name: found.memory_bytes for name, found in operations.items()} == {
         "ahead": 128 * 4,  # the part, read once
         "copied": 4 * 128 * 4,
         "both": 8 * 128 * 2 + 2 * 128 * 4,  # %a and the second result
@@ -87,7 +85,7 @@ def test_kernels_compile(chip):
     params = jax.eval_shape(block.init, jax.random.key(0), x)
 
     def gradients(params, x):
-        return jax.grad(lambda p: jnp.sum(block.apply(p, x).astype(jnp.float32)))(params)
+        return jax.value_and_grad(lambda p: jnp.sum(block.apply(p, x) ** 2.0))(params)
 
     program = jax.jit(
         traced_under(mesh, gradients), in_shardings=(everywhere, maps), out_shardings=everywhere
