@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
+from shunted_jax.models.attend import fused_attend, is_fusible
 from shunted_jax.models.depthwise import DepthwiseConv3x3
 from shunted_jax.models.gelu import gelu
 from shunted_jax.models.layers import EMBED_NORM_EPSILON, Dense, LayerNorm
@@ -49,10 +50,17 @@ class TokenAggregation(nn.Module):
 
 
 class Attend(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V for all heads of a group; the softmax is in float32."""
+    """softmax(Q K^T / sqrt(d)) V for all heads of a group; the softmax is in float32.
+
+    Attributes:
+        num_heads: of the group.
+        drop_rate: the probability to drop an attention weight.
+        form: "fused" takes the kernel of `models/attend.py` where that applies.
+    """
 
     num_heads: int
     drop_rate: float = 0.0
+    form: str | None = None
 
     @nn.compact
     def __call__(
@@ -70,6 +78,11 @@ class Attend(nn.Module):
             [batch, height, width, channels].
         """
         height = q.shape[1]
+        if self.form == "fused" and not (train and self.drop_rate):
+            q_flat, k_flat, v_flat = (rearrange(t, "b h w c -> b (h w) c") for t in (q, k, v))
+            if is_fusible(q_flat, k_flat, self.num_heads):
+                out = fused_attend(self.num_heads, q_flat, k_flat, v_flat)
+                return rearrange(out, "b (h w) c -> b h w c", h=height)
         q, k, v = (rearrange(t, "b h w (n d) -> b (h w) n d", n=self.num_heads) for t in (q, k, v))
         scale = q.shape[-1] ** -0.5
         scores = jnp.einsum("bqnd,bknd->bnqk", q * scale, k, preferred_element_type=jnp.float32)
@@ -87,6 +100,7 @@ class HeadGroup(nn.Module):
     qkv_bias: bool = True
     attn_drop_rate: float = 0.0
     depthwise_form: str | None = None
+    attend_form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -107,7 +121,8 @@ class HeadGroup(nn.Module):
         kv = Dense(2 * q.shape[-1], use_bias=self.qkv_bias, name="kv", **dtypes)(tokens)
         k, v = jnp.split(kv, 2, axis=-1)
         v = v + DepthwiseConv3x3(self.depthwise_form, name="local_enhancement", **dtypes)(v)
-        return Attend(self.num_heads, self.attn_drop_rate, name="attend")(q, k, v, train=train)
+        attend = Attend(self.num_heads, self.attn_drop_rate, self.attend_form, name="attend")
+        return attend(q, k, v, train=train)
 
 
 class ShuntedSelfAttention(nn.Module):
@@ -121,6 +136,7 @@ class ShuntedSelfAttention(nn.Module):
         drop_rate: the probability to drop an element of the output.
         attn_drop_rate: the probability to drop an attention weight.
         depthwise_form: the depthwise convolution's form; None takes the backend's fastest.
+        attend_form: "fused" takes the kernel of `models/attend.py` where that applies.
     """
 
     num_heads: int
@@ -129,6 +145,7 @@ class ShuntedSelfAttention(nn.Module):
     drop_rate: float = 0.0
     attn_drop_rate: float = 0.0
     depthwise_form: str | None = None
+    attend_form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -142,7 +159,7 @@ class ShuntedSelfAttention(nn.Module):
         if self.sr_ratio == 1:
             kv = Dense(2 * dim, use_bias=self.qkv_bias, name="kv", **dtypes)(x)
             k, v = jnp.split(kv, 2, axis=-1)
-            attend = Attend(self.num_heads, self.attn_drop_rate, name="attend")
+            attend = Attend(self.num_heads, self.attn_drop_rate, self.attend_form, name="attend")
             local_enhancement = DepthwiseConv3x3(
                 self.depthwise_form, name="local_enhancement", **dtypes
             )
@@ -154,6 +171,7 @@ class ShuntedSelfAttention(nn.Module):
                 qkv_bias=self.qkv_bias,
                 attn_drop_rate=self.attn_drop_rate,
                 depthwise_form=self.depthwise_form,
+                attend_form=self.attend_form,
                 **dtypes,
             )
             q_coarse, q_fine = jnp.split(q, 2, axis=-1)

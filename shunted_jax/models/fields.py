@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from shunted_jax.models.depthwise import FORMS
+from shunted_jax.models import depthwise, on_each_device
 from shunted_jax.models.forms import check_form
 
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
@@ -22,7 +22,9 @@ def check_fields(model) -> None:
         problems += _stage_problems(model)
     if problems:
         raise ValueError("this ShuntedTransformer cannot be built: " + "; ".join(problems))
-    check_form(model.depthwise_form, FORMS)
+    check_form("depthwise_form", model.depthwise_form, depthwise.FORMS)
+    for name in ("feed_forward_form", "attend_form"):
+        check_form(name, getattr(model, name), on_each_device.FORMS)
 
 
 def _count_problems(model):

@@ -5,7 +5,7 @@ backend. The choice is made when a program is lowered, for the platform that it 
 which need not be the process's default one: a program compiled on a CPU for a TPU gets the TPU's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ def run_fastest(
         ValueError: `form` is not a name in `forms`.
     """
     if form is not None:
-        check_form(form, forms)
+        check_form("form", form, forms)
         return forms[form](*arguments)
     fastest = dict(_FASTEST[computation])
     otherwise = forms[fastest.pop("otherwise")]
@@ -46,10 +46,10 @@ def run_fastest(
     return jax.lax.platform_dependent(*arguments, **by_platform, default=otherwise)
 
 
-def check_form(form: str | None, forms: Mapping[str, Any]) -> None:
-    """Raises ValueError unless `form` is None or a name in `forms`."""
+def check_form(name: str, form: str | None, forms: Iterable[str]) -> None:
+    """Raises ValueError, naming the argument, unless `form` is None or among `forms`."""
     if form is not None and form not in forms:
         raise ValueError(
-            f"the form is {form!r}, and the forms are {sorted(forms)}; None takes the one that is "
-            "fastest on the backend"
+            f"{name} is {form!r}, and the forms are {sorted(forms)}; None leaves the choice to the "
+            "network"
         )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from shunted_jax.models.detail import DetailGelu
+from shunted_jax.models.feed_forward import batch_tile, fused_feed_forward
 from shunted_jax.models.initializers import conv_kernel_init, linear_kernel_init
 from shunted_jax.models.patches import PatchConv
 from shunted_jax.models.strided import StridedConv3x3
@@ -100,17 +101,23 @@ class DetailFeedForward(nn.Module):
     Attributes:
         hidden_dim: the width between the two linear maps.
         drop_rate: the probability to drop an element after GELU and after `fc2`.
+        depthwise_form: the depthwise convolution's form; None takes the backend's fastest.
+        form: "fused" takes the kernel of `models/feed_forward.py` where that applies.
     """
 
     hidden_dim: int
     drop_rate: float = 0.0
     depthwise_form: str | None = None
+    form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, height, width, dim] to the same shape."""
+        tile = self._fused_tile(x, train)
+        if tile:
+            return fused_feed_forward(tile, x, self.variables["params"])
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         dropout = partial(nn.Dropout, self.drop_rate, deterministic=not train)
         y = Dense(self.hidden_dim, name="fc1", **dtypes)(x)
@@ -118,3 +125,9 @@ class DetailFeedForward(nn.Module):
         y = dropout()(y)
         y = Dense(x.shape[-1], name="fc2", **dtypes)(y)
         return dropout()(y)
+
+    def _fused_tile(self, x: jax.Array, train: bool) -> int | None:
+        # Initialisation is left to the layers whose parameters these are.
+        if self.form != "fused" or self.is_initializing() or (train and self.drop_rate):
+            return None
+        return batch_tile(x.shape, self.hidden_dim, self.dtype)

@@ -42,6 +42,9 @@ class ShuntedTransformer(nn.Module):
             from 0 at the first block.
         depthwise_form: "conv" or "shift", see `models/depthwise.py`; None takes what is fastest
             on the backend.
+        feed_forward_form: "plain" or "fused", a kernel for TPUs, see `models/feed_forward.py`;
+            None takes "plain".
+        attend_form: likewise of the attention, see `models/attend.py`.
         remat: in training, keep of each block only its input, and compute the rest again for the
             gradients: less memory for about a third more work, and the same parameters.
         dtype: of the computation; logits are float32 all the same.
@@ -65,6 +68,8 @@ class ShuntedTransformer(nn.Module):
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     depthwise_form: str | None = None
+    feed_forward_form: str | None = None
+    attend_form: str | None = None
     remat: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
@@ -102,6 +107,8 @@ class ShuntedTransformer(nn.Module):
                     drop_rate=self.drop_rate,
                     attn_drop_rate=self.attn_drop_rate,
                     depthwise_form=self.depthwise_form,
+                    feed_forward_form=self.feed_forward_form,
+                    attend_form=self.attend_form,
                     **dtypes,
                 ),
                 drop_path_rates=tuple(rates[end - depth : end]),

@@ -27,6 +27,8 @@ class Block(nn.Module):
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     depthwise_form: str | None = None
+    feed_forward_form: str | None = None
+    attend_form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -40,10 +42,13 @@ class Block(nn.Module):
             self.sr_ratio,
             qkv_bias=self.qkv_bias,
             attn_drop_rate=self.attn_drop_rate,
+            attend_form=self.attend_form,
             name="attention",
             **shared,
         )
-        mlp = DetailFeedForward(int(x.shape[-1] * self.mlp_ratio), name="mlp", **shared)
+        mlp = DetailFeedForward(
+            int(x.shape[-1] * self.mlp_ratio), form=self.feed_forward_form, name="mlp", **shared
+        )
 
         y = LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm1", **dtypes)(x)
         y = attention(y, train=train)

@@ -23,6 +23,20 @@ _TPU_CORE_TFLOPS = {
     "TPU7x": 2307 / 2,  # Ironwood
 }
 
+# GB/s of a chip's memory and how many cores share it, from the same pages.
+_TPU_CHIP_GIGABYTES = {
+    "TPU v2": (700, 2),
+    "TPU v3": (900, 2),
+    "TPU v4": (1200, 2),
+    "TPU v5 lite": (819, 1),
+    "TPU v5e": (819, 1),
+    "TPU v5": (2765, 2),
+    "TPU v5p": (2765, 2),
+    "TPU v6 lite": (1640, 1),
+    "TPU v6e": (1640, 1),
+    "TPU7x": (7380, 2),
+}
+
 # By the name that the driver gives, as `nvidia-smi -L` shows it. Sources, all NVIDIA's: data sheets
 # of V100 (2020), T4, A100 (2021: both forms, both memories), L4, H100 (2023), H200 and HGX B200,
 # and the white papers of GA102 and Ada for the GeForce cards, whose float32 sums halve the rate.
@@ -52,3 +66,10 @@ def peak_flops(device: jax.Device) -> float | None:
         return _GPU_TFLOPS[device.device_kind] * 1e12
     of_core, cores = _TPU_CORE_TFLOPS.get(device.device_kind), getattr(device, "num_cores", None)
     return of_core * cores * 1e12 if of_core and cores else None
+
+
+def peak_bandwidth(device: jax.Device) -> float | None:
+    """Returns the bytes a second that a TPU can move to and from its memory; None for others."""
+    of_chip, cores_of_chip = _TPU_CHIP_GIGABYTES.get(device.device_kind, (None, 1))
+    cores = getattr(device, "num_cores", None)
+    return of_chip * 1e9 * cores / cores_of_chip if of_chip and cores else None

@@ -1,6 +1,7 @@
 """What a run compiles: initialisation, the training step and the evaluation step on a mesh."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -72,31 +73,52 @@ def make_programs(
             compiler_options=_COMPILE_QUICKLY if on_cpu else None,
         ),
         train_step=jax.jit(
-            make_train_step(model, tx, config),
+            traced_under(mesh, make_train_step(model, tx, config)),
             in_shardings=(states, batches, everywhere),
             out_shardings=(states, everywhere),
             donate_argnums=0,
         ),
         eval_step=jax.jit(
-            make_eval_step(model, config),
+            traced_under(mesh, make_eval_step(model, config)),
             in_shardings=(states.variables, batches),
             out_shardings=everywhere,
         ),
     )
 
 
+def traced_under(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `function`, traced so that kernels know which axes split the batch."""
+
+    @functools.wraps(function)
+    def of_arrays(*args):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args)
+
+    return of_arrays
+
+
+def lower_train_step(programs: Programs, config: Config, mesh: Mesh) -> jax.stages.Lowered:
+    """Returns the training step for the run's batches, ready to be compiled."""
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=replicated(mesh))
+    return programs.train_step.lower(
+        programs.abstract_state, _abstract_batch(config, config.batch_size, mesh), key
+    )
+
+
+def lower_eval_step(programs: Programs, config: Config, mesh: Mesh) -> jax.stages.Lowered:
+    """Returns the evaluation step for the run's batches, ready to be compiled."""
+    return programs.eval_step.lower(
+        programs.abstract_state.variables,
+        _abstract_batch(config, config.eval_batch_size, mesh) | _abstract_mask(config, mesh),
+    )
+
+
 def compile_steps(programs: Programs, config: Config, mesh: Mesh) -> Programs:
     """Returns `programs` with both steps compiled, so that no step waits for the compiler later."""
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=replicated(mesh))
     return dataclasses.replace(
         programs,
-        train_step=programs.train_step.lower(
-            programs.abstract_state, _abstract_batch(config, config.batch_size, mesh), key
-        ).compile(),
-        eval_step=programs.eval_step.lower(
-            programs.abstract_state.variables,
-            _abstract_batch(config, config.eval_batch_size, mesh) | _abstract_mask(config, mesh),
-        ).compile(),
+        train_step=lower_train_step(programs, config, mesh).compile(),
+        eval_step=lower_eval_step(programs, config, mesh).compile(),
     )
 
 

@@ -28,7 +28,9 @@ MAY_CHANGE = {
     "config.data.num_workers": "batches do not depend on it",
     "config.mesh.data": "equal within rounding",
     "config.mesh.fsdp": "equal within rounding",
+    "config.model.attend_form": "equal within rounding",
     "config.model.depthwise_form": "equal within rounding",
+    "config.model.feed_forward_form": "equal within rounding",
     "config.model.remat": "equal within rounding",
     "config.eval_batch_size": "each example counts once whatever its size",
     # When things are looked at and saved.

@@ -10,7 +10,7 @@ from shunted_jax.config import Config, DataConfig, ModelConfig
 from shunted_jax.models import create_model
 from shunted_jax.reporting import gauges
 from shunted_jax.reporting.gauges import DataWait, Gauges, memory_gib, training_flops
-from shunted_jax.reporting.peaks import peak_flops
+from shunted_jax.reporting.peaks import peak_bandwidth, peak_flops
 from tests.models.test_shunted import GMACS
 
 
@@ -110,6 +110,15 @@ def test_utilization_is_of_the_paper_count_and_all_devices():
 )
 def test_peaks(known, tflops):
     assert peak_flops(known) == tflops * 1e12
+
+
+def test_memory_is_shared_by_a_chips_cores():
+    assert peak_bandwidth(device("TPU v3", num_cores=1)) == 450e9
+    assert peak_bandwidth(device("TPU v5", num_cores=2)) == 2765e9
+    assert peak_bandwidth(device("TPU v5", num_cores=1)) == 2765e9 / 2
+    assert peak_bandwidth(device("TPU v5 lite", num_cores=1)) == 819e9
+    for unknown in ("cpu", "NVIDIA H100 PCIe", "TPU v9", "TPU v4"):
+        assert peak_bandwidth(device(unknown)) is None
 
 
 @pytest.mark.parametrize(
