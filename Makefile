@@ -13,9 +13,12 @@ VENV ?= .venv
 PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 
-# XLA on a CPU takes fresh memory for each step, and huge pages make that cheaper: the demo's steps ran
-# 1.2 times as fast with this as without. Only Linux's C library reads it.
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# XLA on a CPU takes fresh memory for each step. Huge pages make that cheaper, and a C library that
+# keeps what it was given makes it free: docs/performance.md. Only Linux's reads this.
+ifndef GLIBC_TUNABLES
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
+demo bench: GLIBC_TUNABLES := $(GLIBC_TUNABLES):glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.arena_max=1
+endif
 # A program compiled once starts at once the next time.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 

@@ -62,6 +62,7 @@ def main() -> None:
         print(_line(results[-1]), flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    print("\n" + _table(results))
     if arguments.plot:
         compared = any(len(result["images_per_second"]) > 1 for result in results)
         (charts.draw_ratios if compared else charts.draw_growth)(results, arguments.plot)
@@ -197,6 +198,17 @@ def _line(result: dict) -> str:
         low, high = result["ratio_quartiles"]
         case += f": {result['ratio']:.2f} x {result['best_other']} ({low:.2f}-{high:.2f})"
     return "\n".join([case, *parts])
+
+
+def _table(results: list[dict]) -> str:
+    names = list(results[0]["images_per_second"])
+    rows = [["case", "ours / best other", *names], ["---"] * (2 + len(names))]
+    for result in results:
+        case = "`{variant}` {mode}, batch {batch}, {size} px, {dtype}".format(**result)
+        ratio = f"**{result['ratio']:.2f}**" if "ratio" in result else ""
+        rates = (f"{result['images_per_second'][name]:.1f}" for name in names)
+        rows.append([case, ratio, *rates])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _malloc() -> str:
