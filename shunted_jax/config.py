@@ -37,6 +37,7 @@ class ModelConfig(Section):
     dtype: str = "float32"  # of the computation in training; evaluation is in float32
     depthwise_form: str | None = None  # "conv", "shift"; None: the backend's fastest
     remat: bool = False  # compute blocks again for the gradients: less memory, more time
+    scan_blocks: bool = False  # a stage's blocks as a loop: compiles sooner
 
 
 @dataclasses.dataclass
