@@ -95,6 +95,19 @@ class DropPath(nn.Module):
         return nn.Dropout(self.rate, broadcast_dims=(1, 2, 3))(x, deterministic=not train)
 
 
+def drop_path(key: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
+    """Returns what `DropPath` does in training; `rate` is an array, which `nn.Dropout` refuses.
+
+    Args:
+        key: decides which samples' branches are dropped.
+        x: [batch, height, width, channels].
+        rate: float32 [], the probability to drop a sample's branch, in [0, 1).
+    """
+    keep = 1 - rate
+    kept = jax.random.bernoulli(key, keep, (len(x), 1, 1, 1))
+    return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
+
+
 class DetailFeedForward(nn.Module):
     """Detail-specific feed-forward: fc2(GELU(y + DepthwiseConv3x3(y))) with y = fc1(x), section 3.
 

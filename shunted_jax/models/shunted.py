@@ -47,6 +47,9 @@ class ShuntedTransformer(nn.Module):
         attend_form: likewise of the attention, see `models/attend.py`.
         remat: in training, keep of each block only its input, and compute the rest again for the
             gradients: less memory for about a third more work, and the same parameters.
+        scan_blocks: run each stage's blocks as a loop: compiled in a fraction of the time, and the
+            same parameters, draws and, within rounding, results. Of what is within its blocks,
+            `capture_intermediates` sees nothing.
         dtype: of the computation; logits are float32 all the same.
         param_dtype: of the parameters.
 
@@ -71,6 +74,7 @@ class ShuntedTransformer(nn.Module):
     feed_forward_form: str | None = None
     attend_form: str | None = None
     remat: bool = False
+    scan_blocks: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -114,6 +118,7 @@ class ShuntedTransformer(nn.Module):
                 drop_path_rates=tuple(rates[end - depth : end]),
                 embed_patches=index > 0,
                 remat=self.remat,
+                scan_blocks=self.scan_blocks,
                 **dtypes,
             )
             for index, (depth, end) in enumerate(zip(self.depths, ends, strict=True))

@@ -14,6 +14,7 @@ from shunted_jax.models.layers import (
     LayerNorm,
     OverlapPatchEmbed,
 )
+from shunted_jax.models.scanned import scan_blocks
 
 
 class Block(nn.Module):
@@ -73,6 +74,7 @@ class Stage(nn.Module):
         drop_path_rates: one for each block.
         embed_patches: whether the input is the previous stage's map, not the stem's.
         remat: in training, compute each block again for the gradients instead of keeping it.
+        scan_blocks: run the blocks as a loop, of which one block is compiled.
     """
 
     embed_dim: int
@@ -80,6 +82,7 @@ class Stage(nn.Module):
     drop_path_rates: tuple[float, ...]
     embed_patches: bool = True
     remat: bool = False
+    scan_blocks: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -89,7 +92,14 @@ class Stage(nn.Module):
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if self.embed_patches:
             x = OverlapPatchEmbed(self.embed_dim, name="patch_embed", **dtypes)(x)
-        for index, rate in enumerate(self.drop_path_rates):
-            block = self.block(drop_path_rate=rate, name=f"blocks_{index}")
-            x = _rematerialized(block, x) if self.remat and train else block(x, train=train)
+        blocks = [
+            self.block(drop_path_rate=rate, name=f"blocks_{index}")
+            for index, rate in enumerate(self.drop_path_rates)
+        ]
+        remat = self.remat and train
+        if self.scan_blocks and len(blocks) > 1 and not self.is_initializing():
+            x = scan_blocks(blocks, x, train=train, remat=remat)
+        else:
+            for block in blocks:
+                x = _rematerialized(block, x) if remat else block(x, train=train)
         return LayerNorm(epsilon=BLOCK_NORM_EPSILON, name="norm", **dtypes)(x)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,21 +14,15 @@ from jax.sharding import Mesh
 
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.training.initialization import init_variables, quick_options
 from shunted_jax.training.sharding import batch_sharding, replicated, state_shardings
-from shunted_jax.training.state import TrainState, init_state
+from shunted_jax.training.state import TrainState, init_state, state_of
 from shunted_jax.training.steps import make_eval_step, make_train_step
-
-# Initialisation runs once and is slow to compile, each tensor having a random generator of its own:
-# shunted_t's took 13 s on two CPU cores, and 7 s unoptimised.
-_COMPILE_QUICKLY = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The jitted functions of a run.
+    """The functions of a run.
 
     Attributes:
         abstract_state: `jax.ShapeDtypeStruct` leaves with the shardings that every state has.
@@ -53,25 +48,26 @@ def make_programs(
         config: of the run.
         mesh: as `sharding.make_mesh` returns it.
     """
-
-    def init(key: jax.Array) -> TrainState:
-        return init_state(model, tx, key, with_ema=config.ema_decay is not None)
-
-    shapes = jax.eval_shape(init, jax.random.key(config.seed))
+    with_ema = config.ema_decay is not None
+    shapes = jax.eval_shape(
+        partial(init_state, model, tx, with_ema=with_ema), jax.random.key(config.seed)
+    )
     states = state_shardings(shapes, mesh)
     batches, everywhere = batch_sharding(mesh), replicated(mesh)
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    abstract_state = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        states,
+    )
+    complete = jax.jit(
+        partial(state_of, tx=tx, with_ema=with_ema),
+        out_shardings=states,
+        donate_argnums=0,
+        compiler_options=quick_options(mesh),
+    )
     return Programs(
-        abstract_state=jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes,
-            states,
-        ),
-        init=jax.jit(
-            init,
-            out_shardings=states,
-            compiler_options=_COMPILE_QUICKLY if on_cpu else None,
-        ),
+        abstract_state=abstract_state,
+        init=lambda key: complete(init_variables(abstract_state.variables, key)),
         train_step=jax.jit(
             traced_under(mesh, make_train_step(model, tx, config)),
             in_shardings=(states, batches, everywhere),

@@ -46,7 +46,7 @@ def init_state(
     *,
     with_ema: bool = False,
 ) -> TrainState:
-    """Returns the state before the first step; pure, to be jitted straight into its shards.
+    """Returns the state before the first step; pure.
 
     Args:
         model: the network.
@@ -56,7 +56,13 @@ def init_state(
     """
     side = model.min_image_size  # parameters do not depend on the size: the smallest is quickest
     images = jnp.zeros((1, side, side, model.in_channels))
-    variables = model.init(key, images)
+    return state_of(model.init(key, images), tx, with_ema=with_ema)
+
+
+def state_of(
+    variables: dict[str, Any], tx: optax.GradientTransformation, *, with_ema: bool = False
+) -> TrainState:
+    """Returns the state before the first step, of variables that there are; pure."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

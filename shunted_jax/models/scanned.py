@@ -1,0 +1,76 @@
+"""Equal blocks as one loop: what the compiler sees of them, and takes time for, is a single one.
+
+Parameters stay where they are, in `blocks_0`, `blocks_1`, ...: they are stacked when the network is
+called. What is drawn is what the blocks would draw one after another, so that a run may go on with
+or without the loop.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from shunted_jax.models.layers import DropPath, drop_path
+
+
+def scan_blocks(
+    blocks: Sequence[nn.Module], x: jax.Array, *, train: bool = False, remat: bool = False
+) -> jax.Array:
+    """Returns what `blocks` make of x one after another.
+
+    Args:
+        blocks: bound, with parameters, and alike but for `drop_path_rate`.
+        x: [batch, height, width, dim], the first one's input.
+        train: drop rates apply.
+        remat: compute each block again for the gradients instead of keeping it.
+    """
+    block = blocks[0].clone(parent=None, name=None)
+    params = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(b.variables["params"] for b in blocks)
+    )
+    rates = np.array([b.drop_path_rate for b in blocks])
+    # As float32, 1 - rate is then the number that dropout makes of the Python one.
+    rates = 1 - (1 - rates).astype(np.float32)
+
+    def call(x: jax.Array, of_block: Any) -> tuple[jax.Array, None]:
+        params, rate, index = of_block
+
+        def drop(next_call, args, kwargs, context):
+            module = context.module
+            if train and rates.any() and isinstance(module, DropPath):
+                key = _dropout_key(blocks, (*module.path, "Dropout_0"), index)
+                return drop_path(key, *args, rate)
+            if train and isinstance(module, nn.Dropout) and module.rate:
+                kwargs = {**kwargs, "rng": _dropout_key(blocks, module.path, index)}
+            return next_call(*args, **kwargs)
+
+        with nn.intercept_methods(drop):
+            return block.apply({"params": params}, x, train=train), None
+
+    if remat:  # a loop's body is not merged with what is computed outside of it
+        call = jax.checkpoint(call, prevent_cse=False)
+    return jax.lax.scan(call, x, (params, rates, np.arange(len(blocks))))[0]
+
+
+def _dropout_key(blocks: Sequence[nn.Module], path: tuple[str, ...], index: jax.Array) -> jax.Array:
+    """Returns the key that Flax gives to the dropout at `path` within `blocks[index]`."""
+    blocks[0].make_rng("dropout")  # raises Flax's own error where there is no stream
+    streams = [b.scope.rngs.get("dropout", b.scope.rngs.get("params")) for b in blocks]
+    folded_in = [_path_number((*stream.suffix, *path, 1)) for stream in streams]
+    return jax.random.fold_in(streams[0].rng, jnp.array(folded_in, jnp.uint32)[index])
+
+
+def _path_number(path: tuple[str | int, ...]) -> int:
+    # What `flax.core.scope.LazyRng` folds into a stream's key; it needs the path to be static.
+    separator = b"\00" if flax.config.flax_fix_rng_separator else b""
+    parts = [
+        part.encode() if isinstance(part, str) else part.to_bytes((part.bit_length() + 7) // 8)
+        for part in path
+    ]
+    digest = hashlib.sha1(b"".join(separator + part for part in parts)).digest()
+    return int.from_bytes(digest[:4])
