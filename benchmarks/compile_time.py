@@ -24,11 +24,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compile_time")
     parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--scan", action="store_true", help="with model.scan_blocks")
     parser.add_argument("--json", type=Path, help="where to write the figures as well")
     parser.add_argument("--start", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.start:
-        print(json.dumps(_start(arguments.start, arguments.batch)))
+        print(json.dumps(_start(arguments.start, arguments.batch, arguments.scan)))
         return
     figures = {}
     print("| model | start | to the first step | tracing | initialisation | training step | run |")
@@ -36,7 +37,7 @@ def main() -> None:
     for variant in arguments.variants:
         with tempfile.TemporaryDirectory() as cache:
             for start in ("cold", "warm"):
-                seconds = _in_a_process(variant, arguments.batch, cache)
+                seconds = _in_a_process(arguments, variant, cache)
                 figures[f"{variant} {start}"] = seconds
                 cells = " | ".join(f"{value:.1f} s" for value in seconds.values())
                 print(f"| `{variant}` | {start} | {cells} |", flush=True)
@@ -44,11 +45,12 @@ def main() -> None:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def _in_a_process(variant: str, batch: int, cache: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.compile_time"]
+def _in_a_process(arguments: argparse.Namespace, variant: str, cache: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.compile_time", f"--start={variant}"]
+    command += [f"--batch={arguments.batch}", *(["--scan"] if arguments.scan else [])]
     start = time.perf_counter()
     process = subprocess.run(
-        [*command, f"--start={variant}", f"--batch={batch}"],
+        command,
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache},
         stdout=subprocess.PIPE,
         check=True,
@@ -57,7 +59,7 @@ def _in_a_process(variant: str, batch: int, cache: str) -> dict[str, float]:
     return {"in all": time.perf_counter() - start, **json.loads(process.stdout)}
 
 
-def _start(variant: str, batch: int) -> dict[str, float]:
+def _start(variant: str, batch: int, scan: bool) -> dict[str, float]:
     """Returns the seconds of each part of a training run's start, in this process."""
     import jax
     import numpy as np
@@ -69,7 +71,9 @@ def _start(variant: str, batch: int) -> dict[str, float]:
     from shunted_jax.training.sharding import make_mesh, put_batch
 
     config = Config(
-        model=ModelConfig(name=variant), data=DataConfig(image_size=224), batch_size=batch
+        model=ModelConfig(name=variant, scan_blocks=scan),
+        data=DataConfig(image_size=224),
+        batch_size=batch,
     )
     mesh = make_mesh(config.mesh)
     seconds, now = {}, time.perf_counter()

@@ -1,6 +1,7 @@
 """Images a second of the network, next to the same network in PyTorch, in turn on one machine.
 
-    make bench                                                # the table for this CPU
+    make bench                       # this CPU, in ten minutes: torch.compile for shunted_t only
+    python -m benchmarks.throughput --contestants=ours+eager+channels_last+'compile channels_last'
     python -m benchmarks.throughput --cases=gpu --json=docs/throughput_gpu.json
     python -m benchmarks.throughput --cases=growth --contestants=ours --plot=docs/growth.png
     python -m benchmarks.throughput --cases=shunted_b,inference,16,224,float32
@@ -71,19 +72,21 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput")
     parser.add_argument("--cases", default="cpu", help=f"{', '.join(CASES)}, or cases with +")
-    parser.add_argument("--contestants", help="separated by +; by default all there are")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--contestants", help="separated by +; by default what CPU or GPU suggests")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="a round takes at least")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path, help="where to write the figures as well")
     parser.add_argument("--plot", type=Path, help="where to draw them")
     arguments = parser.parse_args()
-    on_gpu = arguments.cases == "gpu"
+    on_gpu, quick = arguments.cases == "gpu", arguments.cases == "cpu"
     arguments.cases = CASES.get(arguments.cases) or arguments.cases.split("+")
     names = arguments.contestants
     arguments.contestants = (
         names.split("+") if names else (OURS, *TORCH, *(TORCH_ON_GPU if on_gpu else ()))
     )
+    # On two cores torch.compile takes minutes for each case of the larger variants.
+    arguments.compiled_variants = VARIANTS[:1] if quick and not names else VARIANTS
     return arguments
 
 
@@ -172,6 +175,8 @@ def _measure(text: str, arguments: argparse.Namespace) -> dict:
 def _start(text: str, arguments: argparse.Namespace) -> Iterator[Process]:
     variant, mode, batch, size, dtype = text.split(",")
     for name in arguments.contestants:
+        if "compile" in name and variant not in arguments.compiled_variants:
+            continue
         print(f"  compiling {name}", file=sys.stderr)
         case = Case(name, variant, mode, int(batch), int(size), dtype, arguments.threads)
         yield Process(case)
@@ -201,12 +206,13 @@ def _line(result: dict) -> str:
 
 
 def _table(results: list[dict]) -> str:
-    names = list(results[0]["images_per_second"])
+    names = list(dict.fromkeys(name for r in results for name in r["images_per_second"]))
     rows = [["case", "ours / best other", *names], ["---"] * (2 + len(names))]
     for result in results:
         case = "`{variant}` {mode}, batch {batch}, {size} px, {dtype}".format(**result)
         ratio = f"**{result['ratio']:.2f}**" if "ratio" in result else ""
-        rates = (f"{result['images_per_second'][name]:.1f}" for name in names)
+        medians = result["images_per_second"]
+        rates = (f"{medians[name]:.1f}" if name in medians else "" for name in names)
         rows.append([case, ratio, *rates])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

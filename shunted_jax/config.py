@@ -39,7 +39,7 @@ class ModelConfig(Section):
     feed_forward_form: str | None = None  # "fused": a TPU kernel, for bfloat16; None: "plain"
     attend_form: str | None = None  # likewise of the attention
     remat: bool = False  # compute blocks again for the gradients: less memory, more time
-    scan_blocks: bool = False  # a stage's blocks as a loop: compiles sooner
+    scan_blocks: bool = False  # a stage's blocks as a loop
 
 
 @dataclasses.dataclass

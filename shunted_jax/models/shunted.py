@@ -47,9 +47,9 @@ class ShuntedTransformer(nn.Module):
         attend_form: likewise of the attention, see `models/attend.py`.
         remat: in training, keep of each block only its input, and compute the rest again for the
             gradients: less memory for about a third more work, and the same parameters.
-        scan_blocks: run each stage's blocks as a loop: compiled in a fraction of the time, and the
-            same parameters, draws and, within rounding, results. Of what is within its blocks,
-            `capture_intermediates` sees nothing.
+        scan_blocks: run each stage's blocks as a loop, of which one block is compiled: with the
+            same parameters, draws and, within rounding, results. docs/performance.md says when that
+            compiles sooner. Of what is within its blocks, `capture_intermediates` sees nothing.
         dtype: of the computation; logits are float32 all the same.
         param_dtype: of the parameters.
 

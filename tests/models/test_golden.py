@@ -75,6 +75,22 @@ def test_bfloat16_logits_point_where_float32_ones_do(forms_of):
     assert np.all(np.sum(logits * golden["logits"], axis=-1) > 0.999 * norms)
 
 
+@pytest.mark.proof
+def test_kernels_point_where_float32_does():
+    golden = load("eval_shunted_t_224")
+    variant, weights, images = case_inputs(golden)
+    model = create_model(
+        variant, dtype=jnp.bfloat16, feed_forward_form="fused", attend_form="fused"
+    )
+    eight = np.resize(images, (8, *images.shape[1:]))  # as many as the kernels take at a time
+    program = jax.jit(model.apply).trace(load_state_dict(model, weights), eight)
+    assert "pallas_call" in str(program.jaxpr)
+    logits = program.lower().compile()(load_state_dict(model, weights), eight)
+    expected = np.resize(golden["logits"], logits.shape)
+    norms = np.linalg.norm(logits, axis=-1) * np.linalg.norm(expected, axis=-1)
+    assert np.all(np.sum(logits * expected, axis=-1) > 0.999 * norms)
+
+
 class KeepGradients(optax.GradientTransformation):
     """Passes gradients on and keeps the last ones in its state."""
 

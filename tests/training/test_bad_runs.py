@@ -16,6 +16,8 @@ from shunted_jax.training.run import make_run
 from tests.small_run import learned
 from tests.training.test_loop import restored
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture
 def spoil(monkeypatch):

@@ -18,6 +18,8 @@ from shunted_jax.training.run import make_run
 from tests.small_run import learned
 from tests.training.test_loop import restored
 
+pytestmark = pytest.mark.proof
+
 BATCHES = 3  # 37 images, 16 at a time
 
 
