@@ -35,7 +35,7 @@ def draw_ratios(results: list[dict], path: Path) -> None:
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("images a second, relative to the fastest PyTorch form of the same run")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=len(names))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -1,9 +1,9 @@
 """Images a second of the network, next to the same network in PyTorch, in turn on one machine.
 
-    make bench                       # this CPU, in ten minutes: torch.compile for shunted_t only
+    make bench                       # this CPU, in eleven minutes: torch.compile for shunted_t only
     python -m benchmarks.throughput --contestants=ours+eager+channels_last+'compile channels_last'
-    python -m benchmarks.throughput --cases=gpu --json=docs/throughput_gpu.json
-    python -m benchmarks.throughput --cases=growth --contestants=ours --plot=docs/growth.png
+    python -m benchmarks.throughput --cases=gpu --json=throughput_gpu.json
+    python -m benchmarks.throughput --cases=growth --contestants=ours --plot=growth.png
     python -m benchmarks.throughput --cases=shunted_b,inference,16,224,float32
 
 The PyTorch network is that of tests/torch_reference.py, written from the specification. Contestants
