@@ -77,13 +77,15 @@ def _ours(case: Case, images: np.ndarray, labels: np.ndarray) -> Contestant:
     from shunted_jax.reporting.peaks import peak_flops
     from shunted_jax.training.augmentation import Augmented
     from shunted_jax.training.optimizer import make_optimizer
-    from shunted_jax.training.state import init_state
+    from shunted_jax.training.programs import make_programs
+    from shunted_jax.training.sharding import make_mesh
     from shunted_jax.training.steps import make_update
 
     device, config = jax.devices()[0], Config(optimizer=OptimizerConfig(clip_norm=1.0))
     model = create_model(case.variant, dtype=jnp.dtype(case.dtype))
     tx = make_optimizer(config.optimizer, 1e-3)
-    state = jax.jit(lambda key: init_state(model, tx, key, with_ema=False))(jax.random.key(0))
+    programs = make_programs(model, tx, config, make_mesh(config.mesh, [device]))
+    state = programs.init(jax.random.key(0))
     if case.mode == "training":
         update = jax.jit(make_update(model, tx, config), donate_argnums=0)
         targets = jax.nn.one_hot(labels, CLASSES)
@@ -95,8 +97,7 @@ def _ours(case: Case, images: np.ndarray, labels: np.ndarray) -> Contestant:
             jax.block_until_ready((state, metrics))
 
     else:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        variables = jax.tree.map(lambda leaf: leaf.astype(case.dtype), variables)
+        variables = jax.tree.map(lambda leaf: leaf.astype(case.dtype), state.variables)
         apply, batch = jax.jit(model.apply), jnp.asarray(images, case.dtype)
 
         def step():

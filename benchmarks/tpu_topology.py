@@ -31,7 +31,7 @@ def prepare() -> None:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no cloud to ask what this machine is
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")  # any that there is
-    # Without a TPU there is nothing that /tmp/libtpu_lockfile, which a killed run leaves, guards.
+    # Without a TPU there is nothing for libtpu's lock file, which a killed run leaves, to guard.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     jax.config.update("jax_platforms", "cpu")
 
