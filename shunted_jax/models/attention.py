@@ -25,8 +25,14 @@ from flax import linen as nn
 
 from shunted_jax.models.attend import fused_attend, is_fusible
 from shunted_jax.models.depthwise import DepthwiseConv3x3
+from shunted_jax.models.dot_product import (
+    attention_weights,
+    dot_product_attention,
+    weighted_values,
+)
 from shunted_jax.models.gelu import gelu
-from shunted_jax.models.layers import EMBED_NORM_EPSILON, Dense, LayerNorm
+from shunted_jax.models.layer_norm import LayerNorm
+from shunted_jax.models.layers import EMBED_NORM_EPSILON, Dense
 from shunted_jax.models.patches import PatchConv
 
 
@@ -84,11 +90,11 @@ class Attend(nn.Module):
                 out = fused_attend(self.num_heads, q_flat, k_flat, v_flat)
                 return rearrange(out, "b (h w) c -> b h w c", h=height)
         q, k, v = (rearrange(t, "b h w (n d) -> b (h w) n d", n=self.num_heads) for t in (q, k, v))
-        scale = q.shape[-1] ** -0.5
-        scores = jnp.einsum("bqnd,bknd->bnqk", q * scale, k, preferred_element_type=jnp.float32)
-        weights = nn.softmax(scores.astype(jnp.float32)).astype(v.dtype)
-        weights = nn.Dropout(self.drop_rate, deterministic=not train)(weights)
-        out = jnp.einsum("bnqk,bknd->bqnd", weights, v)
+        if train and self.drop_rate:
+            weights = nn.Dropout(self.drop_rate, deterministic=False)(attention_weights(q, k))
+            out = weighted_values(weights, v)
+        else:
+            out = dot_product_attention(q, k, v)
         return rearrange(out, "b (h w) n d -> b h w (n d)", h=height)
 
 

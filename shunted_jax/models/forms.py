@@ -5,6 +5,7 @@ backend. The choice is made when a program is lowered, for the platform that it 
 which need not be the process's default one: a program compiled on a CPU for a TPU gets the TPU's.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ _FASTEST = {
     "patches": {"cpu": "matmul", "otherwise": "conv"},
     # So is one with stride 2, of overlapping ones.
     "strided": {"cpu": "matmul", "otherwise": "conv"},
+    "layer_norm": {"cpu": "matmul", "otherwise": "reduce"},
+    "attention": {"cpu": "quotient", "otherwise": "weights"},
 }
 
 
@@ -41,9 +44,15 @@ def run_fastest(
         check_form("form", form, forms)
         return forms[form](*arguments)
     fastest = dict(_FASTEST[computation])
-    otherwise = forms[fastest.pop("otherwise")]
-    by_platform = {platform: forms[name] for platform, name in fastest.items()}
+    otherwise = _traced_once(forms[fastest.pop("otherwise")])
+    by_platform = {platform: _traced_once(forms[name]) for platform, name in fastest.items()}
     return jax.lax.platform_dependent(*arguments, **by_platform, default=otherwise)
+
+
+@functools.cache
+def _traced_once(form: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `form` as a program of its own, which JAX traces once for all blocks alike."""
+    return jax.jit(form)
 
 
 def check_form(name: str, form: str | None, forms: Iterable[str]) -> None:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from shunted_jax.models.attention import ShuntedSelfAttention
+from shunted_jax.models.layer_norm import LayerNorm
 from shunted_jax.models.layers import (
     BLOCK_NORM_EPSILON,
     DetailFeedForward,
     DropPath,
-    LayerNorm,
     OverlapPatchEmbed,
 )
 from shunted_jax.models.scanned import scan_blocks

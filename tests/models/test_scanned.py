@@ -109,4 +109,4 @@ def test_the_program_does_not_grow_with_the_blocks():
         return text.count("stablehlo.dot_general")
 
     assert products(6, scan=True) == products(2, scan=True)
-    assert products(6, scan=False) > 2 * products(2, scan=False)
+    assert products(6, scan=False) > products(2, scan=False)
