@@ -15,10 +15,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import linen as nn
 
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import depthwise_kernel_init
+
+_PARTS = 8
+_LARGE_SIDE = 9
 
 
 def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -59,10 +63,44 @@ def shift_gradients(
     precise = cotangent.astype(jnp.promote_types(x.dtype, jnp.float32))
     # Each of the nine sums would compute anew what the cotangent is computed from.
     precise = jax.lax.optimization_barrier(precise)
-    of_kernel = [
-        jnp.sum(window * precise, axis=(0, 1, 2)) for _, window in _windows(x.astype(precise.dtype))
-    ]
-    return shift_and_add(precise, kernel[::-1, ::-1]), jnp.stack(of_kernel).reshape(kernel.shape)
+    # On small maps the zeros around them would be most of the work.
+    sums = _sums_of_runs if min(x.shape[1:3]) >= _LARGE_SIDE else _sums_of_windows
+    of_kernel = sums(x.astype(precise.dtype), precise)
+    return shift_and_add(precise, kernel[::-1, ::-1]), of_kernel.reshape(kernel.shape)
+
+
+def _sums_of_windows(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """Returns for each of nine taps the sum over positions of what it saw times the cotangent."""
+    return jnp.stack([jnp.sum(window * cotangent, axis=(0, 1, 2)) for _, window in _windows(x)])
+
+
+def _sums_of_runs(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """Returns what `_sums_of_windows` does, in an order that XLA's CPU backend runs fast.
+
+    An image's two maps get the same rows and columns of zeros, in which the cotangent's end, so
+    that what a tap sees is the whole map moved by a fixed number of positions: one run of memory.
+    Of eight parts of it the products are added up first, in one loop; a matrix product adds up the
+    rest. The nine sums take 2.7 times as long for [56, 56, 512]: each writes out its window.
+    """
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    width = x.shape[2]
+    cotangent = jnp.pad(cotangent, ((0, 0), (0, 2), (0, 2), (0, 0)))
+    x, cotangent = (rearrange(maps, "b h w c -> b (h w) c") for maps in (x, cotangent))
+    part = -(-x.shape[1] // _PARTS)
+    beyond = _PARTS * part - x.shape[1]
+    cotangent = jnp.pad(cotangent, ((0, 0), (0, beyond), (0, 0)))
+    x = jnp.pad(x, ((0, 0), (0, beyond + 2 * width + 2), (0, 0)))
+    x, cotangent = jax.lax.optimization_barrier((x, cotangent))
+    sums = []
+    for row in range(3):
+        for column in range(3):
+            seen = x[:, row * width + column :]
+            products = sum(
+                seen[:, start : start + part] * cotangent[:, start : start + part]
+                for start in range(0, _PARTS * part, part)
+            )
+            sums.append(jnp.matmul(jnp.ones(part, x.dtype), products, precision="highest"))
+    return jnp.sum(jnp.stack(sums), axis=1)
 
 
 def _windows(x: jax.Array):

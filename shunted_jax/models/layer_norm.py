@@ -11,6 +11,8 @@ Both subtract the mean before they square: E[x^2] - E[x]^2 loses digits where th
 against the spread.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -24,7 +26,8 @@ def _means_as_reductions(x, scale, bias, epsilon):
 
 def _means_as_products(x, scale, bias, epsilon):
     column = jnp.full((x.shape[-1], 1), 1 / x.shape[-1], x.dtype)
-    return _normalize(x, scale, bias, epsilon, lambda t: t @ column)
+    mean = partial(jnp.matmul, b=column, precision="highest")
+    return _normalize(x, scale, bias, epsilon, mean)
 
 
 def _normalize(x, scale, bias, epsilon, mean):
