@@ -19,8 +19,10 @@ ifndef GLIBC_TUNABLES
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 demo bench: GLIBC_TUNABLES := $(GLIBC_TUNABLES):glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736:glibc.malloc.arena_max=1
 endif
-# A program compiled once starts at once the next time.
+# A program compiled once starts at once the next time; initialisation's, which each take less than
+# the second from which JAX keeps programs by itself, too.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .PHONY: demo test proofs lint mutations bench torture clean
 

@@ -94,11 +94,7 @@ class Process:
     """A contestant in its process; see `contestants.py`."""
 
     def __init__(self, case: Case):
-        """Starts it, and waits until it has compiled.
-
-        Raises:
-            RuntimeError: it ended instead, as where there is too little memory.
-        """
+        """Starts it; it compiles."""
         self.case = case
         self.rounds: list[dict] = []
         self._process = subprocess.Popen(
@@ -112,6 +108,13 @@ class Process:
             stdout=subprocess.PIPE,
             text=True,
         )
+
+    def wait(self) -> None:
+        """Waits until it has compiled.
+
+        Raises:
+            RuntimeError: it ended instead, as where there is too little memory.
+        """
         self.ready = self._answer()
 
     def run(self, seconds: float) -> None:
@@ -138,8 +141,10 @@ class Process:
 
 
 def _measure(text: str, arguments: argparse.Namespace) -> dict:
-    processes = list(_start(text, arguments))
+    processes = list(_start(text, arguments))  # all compile at once, and run in turn
     try:
+        for process in processes:
+            process.wait()
         for _ in range(arguments.rounds):
             for process in processes:
                 process.run(arguments.seconds)
