@@ -11,6 +11,7 @@ The forms compute the same sum and agree in value and in gradient; `forms.py` ch
   takes more than twice as long on a CPU.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -20,6 +21,7 @@ from flax import linen as nn
 
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import depthwise_kernel_init
+from shunted_jax.models.on_each_device import batch_axes
 
 _PARTS = 8
 _LARGE_SIDE = 9
@@ -63,8 +65,10 @@ def shift_gradients(
     precise = cotangent.astype(jnp.promote_types(x.dtype, jnp.float32))
     # Each of the nine sums would compute anew what the cotangent is computed from.
     precise = jax.lax.optimization_barrier(precise)
-    # On small maps the zeros around them would be most of the work.
-    sums = _sums_of_runs if min(x.shape[1:3]) >= _LARGE_SIDE else _sums_of_windows
+    # On small maps the zeros around them would be most of the work. A batch that devices share is
+    # no run of memory.
+    is_run = min(x.shape[1:3]) >= _LARGE_SIDE and math.prod(batch_axes().values()) == 1
+    sums = _sums_of_runs if is_run else _sums_of_windows
     of_kernel = sums(x.astype(precise.dtype), precise)
     return shift_and_add(precise, kernel[::-1, ::-1]), of_kernel.reshape(kernel.shape)
 
@@ -77,30 +81,28 @@ def _sums_of_windows(x: jax.Array, cotangent: jax.Array) -> jax.Array:
 def _sums_of_runs(x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Returns what `_sums_of_windows` does, in an order that XLA's CPU backend runs fast.
 
-    An image's two maps get the same rows and columns of zeros, in which the cotangent's end, so
-    that what a tap sees is the whole map moved by a fixed number of positions: one run of memory.
-    Of eight parts of it the products are added up first, in one loop; a matrix product adds up the
-    rest. The nine sums take 2.7 times as long for [56, 56, 512]: each writes out its window.
+    Both maps get the same rows and columns of zeros, in which the cotangent's end, so that what a
+    tap sees is the whole batch moved by a fixed number of positions: one run of memory. Of eight
+    parts of it the products are added up first, in one loop; a matrix product adds up the rest.
+    The nine sums take 2.7 times as long for [56, 56, 512]: each writes out its window.
     """
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     width = x.shape[2]
     cotangent = jnp.pad(cotangent, ((0, 0), (0, 2), (0, 2), (0, 0)))
-    x, cotangent = (rearrange(maps, "b h w c -> b (h w) c") for maps in (x, cotangent))
-    part = -(-x.shape[1] // _PARTS)
-    beyond = _PARTS * part - x.shape[1]
-    cotangent = jnp.pad(cotangent, ((0, 0), (0, beyond), (0, 0)))
-    x = jnp.pad(x, ((0, 0), (0, beyond + 2 * width + 2), (0, 0)))
+    x, cotangent = (rearrange(maps, "b h w c -> (b h w) c") for maps in (x, cotangent))
+    part = -(-len(x) // _PARTS)
+    beyond = _PARTS * part - len(x)
+    cotangent = jnp.pad(cotangent, ((0, beyond), (0, 0)))
+    x = jnp.pad(x, ((0, beyond + 2 * width + 2), (0, 0)))
     x, cotangent = jax.lax.optimization_barrier((x, cotangent))
+    starts = range(0, _PARTS * part, part)
     sums = []
     for row in range(3):
         for column in range(3):
-            seen = x[:, row * width + column :]
-            products = sum(
-                seen[:, start : start + part] * cotangent[:, start : start + part]
-                for start in range(0, _PARTS * part, part)
-            )
+            seen = x[row * width + column :]
+            products = sum(seen[i : i + part] * cotangent[i : i + part] for i in starts)
             sums.append(jnp.matmul(jnp.ones(part, x.dtype), products, precision="highest"))
-    return jnp.sum(jnp.stack(sums), axis=1)
+    return jnp.stack(sums)
 
 
 def _windows(x: jax.Array):
