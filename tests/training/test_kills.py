@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -95,8 +96,10 @@ def test_sigkill_loses_no_more_than_the_last_save(runs, whole):
 
 def assert_said_why(status, said, reason):
     assert status == 1, said
-    # A thread of Orbax's that still writes may say that there is nobody left to tell.
-    assert said.count("Traceback") == said.count("RuntimeError: Event loop is closed")
+    # Threads of Orbax's that still write may complain, all at once and in between each other's words;
+    # the program itself has its one sentence.
+    frames = [path for path in re.findall(r'File "([^"]*)"', said) if "site-packages" not in path]
+    assert not [path for path in frames if path.endswith("train.py") or "/shunted_jax/" in path]
     (sentence,) = [line for line in said.splitlines() if line.startswith("train.py: ")]
     assert reason in sentence
     assert "Make room and start again with the same --workdir" in sentence
