@@ -96,7 +96,7 @@ def test_sigkill_loses_no_more_than_the_last_save(runs, whole):
 
 def assert_said_why(status, said, reason):
     assert status == 1, said
-    # Threads of Orbax's that still write may complain, all at once and in between each other's words;
+    # Threads of Orbax's that still write may complain, all at once and in each other's words;
     # the program itself has its one sentence.
     frames = [path for path in re.findall(r'File "([^"]*)"', said) if "site-packages" not in path]
     assert not [path for path in frames if path.endswith("train.py") or "/shunted_jax/" in path]
