@@ -35,14 +35,14 @@ def count_macs(model: ShuntedTransformer, image_size: int) -> int:
     image = _image(model, image_size)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     jaxpr = jax.make_jaxpr(model.apply)(variables, image)
-    return sum(times * _macs(equation) for times, equation in _equations(jaxpr.jaxpr))
+    return sum(times * _macs(equation) for times, equation in all_equations(jaxpr.jaxpr))
 
 
 def _image(model: ShuntedTransformer, side: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)
 
 
-def _equations(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[int, core.JaxprEqn]]:
+def all_equations(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[int, core.JaxprEqn]]:
     """Yields each equation, inner ones too, with how many times it is computed."""
     for equation in jaxpr.eqns:
         yield times, equation
@@ -53,7 +53,7 @@ def _equations(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[int, core.Ja
         for value in branches[-1:] if branches else equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if isinstance(inner, core.Jaxpr):
-                yield from _equations(inner, times * in_a_loop)
+                yield from all_equations(inner, times * in_a_loop)
 
 
 def _macs(equation: core.JaxprEqn) -> int:
