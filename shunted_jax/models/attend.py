@@ -4,14 +4,13 @@ It computes what the separate operations in `attention.Attend` do, which stay th
 said in `feed_forward.py` of never having run on a TPU holds here too.
 """
 
-import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from shunted_jax.models import attend_kernel as kernels
-from shunted_jax.models.on_each_device import batch_axes, on_each_device
+from shunted_jax.models.on_each_device import batch_devices, on_each_device
 
 _VMEM_BUDGET = 40 * 2**20
 
@@ -25,7 +24,7 @@ def is_fusible(q: jax.Array, k: jax.Array, num_heads: int) -> bool:
         num_heads: of the group.
     """
     batch, queries, channels = q.shape
-    devices = math.prod(batch_axes().values())
+    devices = batch_devices()
     return (
         q.dtype == jnp.bfloat16
         and batch % devices == 0

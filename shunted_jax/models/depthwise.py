@@ -11,7 +11,6 @@ The forms compute the same sum and agree in value and in gradient; `forms.py` ch
   takes more than twice as long on a CPU.
 """
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -21,7 +20,7 @@ from flax import linen as nn
 
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import depthwise_kernel_init
-from shunted_jax.models.on_each_device import batch_axes
+from shunted_jax.models.on_each_device import batch_devices
 
 _PARTS = 8
 _LARGE_SIDE = 9
@@ -36,11 +35,6 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
     )
-
-
-@jax.custom_vjp
-def _shifted_multiply_adds(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return shift_and_add(x, kernel).astype(x.dtype)
 
 
 def shift_and_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -67,7 +61,7 @@ def shift_gradients(
     precise = jax.lax.optimization_barrier(precise)
     # On small maps the zeros around them would be most of the work. A batch that devices share is
     # no run of memory.
-    is_run = min(x.shape[1:3]) >= _LARGE_SIDE and math.prod(batch_axes().values()) == 1
+    is_run = min(x.shape[1:3]) >= _LARGE_SIDE and batch_devices() == 1
     sums = _sums_of_runs if is_run else _sums_of_windows
     of_kernel = sums(x.astype(precise.dtype), precise)
     return shift_and_add(precise, kernel[::-1, ::-1]), of_kernel.reshape(kernel.shape)
@@ -120,9 +114,12 @@ def _shift_backward(saved, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
-_shifted_multiply_adds.defvjp(
-    lambda x, kernel: (_shifted_multiply_adds(x, kernel), (x, kernel)), _shift_backward
-)
+def _shifts(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return shift_and_add(x, kernel).astype(x.dtype)
+
+
+_shifted_multiply_adds = jax.custom_vjp(_shifts)
+_shifted_multiply_adds.defvjp(lambda x, kernel: (_shifts(x, kernel), (x, kernel)), _shift_backward)
 
 FORMS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "conv": _convolution,

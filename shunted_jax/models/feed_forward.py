@@ -9,7 +9,6 @@ what is known is how many bytes they move, not how long they take. So nobody get
 ask for them.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 
 from shunted_jax.models import feed_forward_call as kernels
 from shunted_jax.models.feed_forward_kernel import LANES
-from shunted_jax.models.on_each_device import batch_axes, on_each_device
+from shunted_jax.models.on_each_device import batch_devices, on_each_device
 
 # A v5p core has 64 MiB of VMEM, v5e and v6e twice as much; the compiler wants some for itself.
 _VMEM_BUDGET = 56 * 2**20
@@ -37,7 +36,7 @@ def batch_tile(shape: tuple[int, ...], hidden_dim: int, dtype: jnp.dtype) -> int
         dtype: the map's.
     """
     batch, height, width, dim = shape
-    devices = math.prod(batch_axes().values())
+    devices = batch_devices()
     if dtype != jnp.bfloat16 or hidden_dim % LANES or batch % devices:
         return None
     tile, fitting = _SUBLANES, None

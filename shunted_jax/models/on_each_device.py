@@ -5,6 +5,7 @@ The network's code knows of no mesh. Whoever traces a program for one says so wi
 taken to be split over all its axes.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +23,11 @@ def batch_axes() -> dict[str, int]:
     """
     mesh = jax.sharding.get_abstract_mesh()
     return {name: size for name, size in mesh.shape.items() if name not in mesh.manual_axes}
+
+
+def batch_devices() -> int:
+    """Returns how many devices split the batch of the program being traced."""
+    return math.prod(batch_axes().values())
 
 
 def on_each_device(

@@ -1,0 +1,46 @@
+"""Products with a Hessian, through the gradients that are written out."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from shunted_jax.models.depthwise import depthwise_conv3x3
+from shunted_jax.models.detail import detail_gelu
+from shunted_jax.models.gelu import gelu
+from tests.quick import quick_jit
+
+MAP, KERNEL, BIAS = (2, 10, 9, 4), (3, 3, 1, 4), (4,)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (gelu, [MAP]),
+        (partial(depthwise_conv3x3, form="shift"), [MAP, KERNEL]),
+        (partial(detail_gelu, form="shift"), [MAP, KERNEL, BIAS]),
+    ],
+    ids=["gelu", "depthwise", "detail"],
+)
+def test_forward_over_reverse_is_reverse_over_reverse(function, shapes):
+    rng = np.random.default_rng(0)
+    point, vector = ([rng.standard_normal(shape, np.float32) for shape in shapes] for _ in "pv")
+
+    def gradients(*arguments):
+        def loss(*arguments):
+            return jnp.sum(jnp.square(function(*arguments)))
+
+        return jax.grad(loss, argnums=tuple(range(len(arguments))))(*arguments)
+
+    def forwards(*arguments):
+        return jax.jvp(gradients, arguments, tuple(vector))[1]
+
+    def backwards(*arguments):
+        return jax.vjp(gradients, *arguments)[1](tuple(vector))
+
+    ours, theirs = quick_jit(lambda *p: (forwards(*p), backwards(*p)))(*point)
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.abs(other).max() > 1
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
