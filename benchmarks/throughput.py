@@ -1,6 +1,6 @@
 """Images a second of the network, next to the same network in PyTorch, in turn on one machine.
 
-    make bench                       # this CPU, in eleven minutes: torch.compile for shunted_t only
+    make bench                       # this CPU, in seven minutes: torch.compile for shunted_t only
     python -m benchmarks.throughput --contestants=ours+eager+channels_last+'compile channels_last'
     python -m benchmarks.throughput --cases=gpu --json=throughput_gpu.json
     python -m benchmarks.throughput --cases=growth --contestants=ours --plot=growth.png

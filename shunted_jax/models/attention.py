@@ -84,13 +84,14 @@ class Attend(nn.Module):
             [batch, height, width, channels].
         """
         height = q.shape[1]
-        if self.form == "fused" and not (train and self.drop_rate):
+        drops = train and self.drop_rate > 0
+        if self.form == "fused" and not drops:
             q_flat, k_flat, v_flat = (rearrange(t, "b h w c -> b (h w) c") for t in (q, k, v))
             if is_fusible(q_flat, k_flat, self.num_heads):
                 out = fused_attend(self.num_heads, q_flat, k_flat, v_flat)
                 return rearrange(out, "b (h w) c -> b h w c", h=height)
         q, k, v = (rearrange(t, "b h w (n d) -> b (h w) n d", n=self.num_heads) for t in (q, k, v))
-        if train and self.drop_rate:
+        if drops:
             weights = nn.Dropout(self.drop_rate, deterministic=False)(attention_weights(q, k))
             out = weighted_values(weights, v)
         else:

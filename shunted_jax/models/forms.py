@@ -21,7 +21,10 @@ _FASTEST = {
     "patches": {"cpu": "matmul", "otherwise": "conv"},
     # So is one with stride 2, of overlapping ones.
     "strided": {"cpu": "matmul", "otherwise": "conv"},
+    # A reduction draws what precedes it into one fusion of XLA's CPU library, and writes it out:
+    # products instead take 0.8 of the network's time at batch 16.
     "layer_norm": {"cpu": "matmul", "otherwise": "reduce"},
+    # One pass less over the weights, and no turning of heads: 0.45 to 0.9 of the time on a CPU.
     "attention": {"cpu": "quotient", "otherwise": "weights"},
 }
 
