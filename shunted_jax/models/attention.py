@@ -32,8 +32,9 @@ from shunted_jax.models.dot_product import (
 )
 from shunted_jax.models.gelu import gelu
 from shunted_jax.models.layer_norm import LayerNorm
-from shunted_jax.models.layers import EMBED_NORM_EPSILON, Dense
+from shunted_jax.models.layers import EMBED_NORM_EPSILON
 from shunted_jax.models.patches import PatchConv
+from shunted_jax.models.product import Dense
 
 
 class TokenAggregation(nn.Module):

@@ -12,9 +12,10 @@ from flax import linen as nn
 
 from shunted_jax.models.detail import DetailGelu
 from shunted_jax.models.feed_forward import batch_tile, fused_feed_forward
-from shunted_jax.models.initializers import conv_kernel_init, linear_kernel_init
+from shunted_jax.models.initializers import conv_kernel_init
 from shunted_jax.models.layer_norm import LayerNorm
 from shunted_jax.models.patches import PatchConv
+from shunted_jax.models.product import Dense
 from shunted_jax.models.strided import StridedConv3x3
 
 # The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
@@ -22,7 +23,6 @@ from shunted_jax.models.strided import StridedConv3x3
 BLOCK_NORM_EPSILON = 1e-6
 EMBED_NORM_EPSILON = 1e-5
 
-Dense = partial(nn.Dense, kernel_init=linear_kernel_init)
 Conv = partial(nn.Conv, kernel_init=conv_kernel_init)
 # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large against the spread.
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, use_fast_variance=False)

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import conv_kernel_init
+from shunted_jax.models.product import product_narrow_first
 
 
 def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -30,7 +31,7 @@ def _matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     size, height, width = len(kernel), *x.shape[1:3]
     x = x[:, : height - height % size, : width - width % size]
     rows = rearrange(x, "b (h i) (w j) c -> b h w (i j c)", i=size, j=size)
-    return rows @ rearrange(kernel, "i j c d -> (i j c) d")
+    return product_narrow_first(rows, rearrange(kernel, "i j c d -> (i j c) d"))
 
 
 FORMS = {"conv": _convolution, "matmul": _matrix_product}

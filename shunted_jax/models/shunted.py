@@ -16,7 +16,8 @@ from einops import reduce
 from flax import linen as nn
 
 from shunted_jax.models.fields import STAGE_FIELDS, check_fields, check_images
-from shunted_jax.models.layers import ConvStem, Dense
+from shunted_jax.models.layers import ConvStem
+from shunted_jax.models.product import Dense
 from shunted_jax.models.stage import Block, Stage
 
 

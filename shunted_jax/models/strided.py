@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.patches import conv_parameters
+from shunted_jax.models.product import product_narrow_first
 
 
 def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -39,7 +40,8 @@ def _matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
         of_row = halves[:, row // 2 : row // 2 + rows, row % 2]
         for column in range(3):
             taps.append(of_row[:, :, column // 2 : column // 2 + columns, column % 2])
-    return jnp.concatenate(taps, axis=-1) @ rearrange(kernel, "i j c d -> (i j c) d")
+    rows = jnp.concatenate(taps, axis=-1)
+    return product_narrow_first(rows, rearrange(kernel, "i j c d -> (i j c) d"))
 
 
 FORMS = {"conv": _convolution, "matmul": _matrix_product}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.models.cost import all_equations
 from tests.quick import quick_jit
 
 MODEL = ShuntedTransformer(
@@ -34,16 +35,16 @@ def test_gradients_statistics_and_draws_are_the_same():
             )
             return jnp.sum(logits**2), updates
 
-        compiled = quick_jit(jax.value_and_grad(loss_fn, has_aux=True))
-        compiled = compiled.lower(variables["params"]).compile()
-        return compiled(variables["params"]), compiled.as_text()
+        step = jax.value_and_grad(loss_fn, has_aux=True)
+        jaxpr = jax.make_jaxpr(step)(variables["params"]).jaxpr
+        exponentials = sum(e.primitive.name == "exp" for _, e in all_equations(jaxpr))
+        return quick_jit(step)(variables["params"]), exponentials
 
-    (kept, kept_text), (again, again_text) = (
-        results(model) for model in (MODEL, MODEL.clone(remat=True))
-    )
+    (kept, once), (again, twice) = (results(model) for model in (MODEL, MODEL.clone(remat=True)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept, again)
-    # The softmax of each block is computed once more.
-    assert again_text.count("exponential(") > kept_text.count("exponential(")
+    # The softmax of each block is computed once more; whether XLA merges the two, as it may on a
+    # CPU, is its own affair.
+    assert twice == once + 2
 
 
 def test_parameters_and_evaluation_do_not_know_of_it():
