@@ -48,7 +48,7 @@ def _gradients(y, kernel, bias, cotangent):
 
 
 def _backward(saved, cotangent):
-    y, kernel, bias = saved
+    (y, kernel, bias), cotangent = jax.lax.optimization_barrier((saved, cotangent))
     # A loop over a batch that devices share would bring each image to all of them.
     if y[0].size < _LARGE_MAP or batch_devices() > 1:
         of_y, of_kernel, of_bias = _gradients(y, kernel, bias, cotangent)
