@@ -21,6 +21,8 @@ _FASTEST = {
     "patches": {"cpu": "matmul", "otherwise": "conv"},
     # So is one with stride 2, of overlapping ones.
     "strided": {"cpu": "matmul", "otherwise": "conv"},
+    # XLA's CPU backend has one core compute a kernel's gradient: several at once take two thirds.
+    "overlapping": {"cpu": "parts", "otherwise": "whole"},
     # Gradients of the whole network, with the next one's: 1.1 times as fast at batch 8.
     "product": {"cpu": "narrow_first", "otherwise": "plain"},
     # A reduction draws what precedes it into one fusion of XLA's CPU library, and writes it out:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from shunted_jax.models.convolution import OverlappingConv
 from shunted_jax.models.detail import DetailGelu
 from shunted_jax.models.feed_forward import batch_tile, fused_feed_forward
-from shunted_jax.models.initializers import conv_kernel_init
 from shunted_jax.models.layer_norm import LayerNorm
 from shunted_jax.models.patches import PatchConv
 from shunted_jax.models.product import Dense
@@ -23,7 +23,6 @@ from shunted_jax.models.strided import StridedConv3x3
 BLOCK_NORM_EPSILON = 1e-6
 EMBED_NORM_EPSILON = 1e-5
 
-Conv = partial(nn.Conv, kernel_init=conv_kernel_init)
 # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large against the spread.
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
 
@@ -47,15 +46,8 @@ class ConvStem(nn.Module):
         x = images.astype(self.dtype)
         for index in range(1 + self.num_extra_convs):
             kernel_size, stride = (7, 2) if index == 0 else (3, 1)
-            x = Conv(
-                self.embed_dim,
-                (kernel_size, kernel_size),
-                strides=stride,
-                padding=kernel_size // 2,
-                use_bias=False,
-                name=f"conv_{index}",
-                **dtypes,
-            )(x)
+            conv = partial(OverlappingConv, name=f"conv_{index}", **dtypes)
+            x = conv(self.embed_dim, kernel_size, stride)(x)
             x = BatchNorm(use_running_average=not train, name=f"batch_norm_{index}", **dtypes)(x)
             x = nn.relu(x)
         x = PatchConv(self.embed_dim, 2, name="reduce", **dtypes)(x)
