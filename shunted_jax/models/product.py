@@ -6,7 +6,7 @@
 - `narrow_first`: the kernel's gradient, which sums over all positions, takes the one of its two
   factors that has fewer channels first. XLA's CPU backend turns the first factor over before it
   multiplies, and autodiff gives it the wider one half of the time: [25088, 512] by [25088, 64] take
-  19 instead of 34 ms on 2 cores, [392, 4096] by [392, 64] take 1.9 instead of 3.8.
+  19 instead of 34 ms on 2 cores, [1568, 1024] by [1568, 64] take 1.8 instead of 4.2.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,11 @@ from flax import linen as nn
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import linear_kernel_init
 
+# Numbers of a kernel for each position from which turning over the result, as each of the
+# optimizer's loops that read it does, costs more than it saves: of 32, 256, 1024 and no limit, 256
+# was the fastest for steps of T with the optimizer, 224 and 32 pixels together.
+_MANY = 256
+
 
 def _as_written(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.matmul(x, kernel)
@@ -27,9 +32,9 @@ def _as_written(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _backward(saved, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     of_x = jnp.matmul(cotangent, kernel.T)
-    if x.shape[-1] <= cotangent.shape[-1]:
+    positions = x.size // x.shape[-1]
+    if x.shape[-1] <= cotangent.shape[-1] or kernel.size > _MANY * positions:
         return of_x, _sum_of_products(x, cotangent)
-    # Without the barrier XLA makes one product of the two steps, the wider factor's first again.
     return of_x, jax.lax.optimization_barrier(_sum_of_products(cotangent, x)).T
 
 

@@ -20,7 +20,7 @@ def value_and_gradients(form, x, kernel, cotangent):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("channels", [(5, 9), (9, 5), (7, 7)])
+@pytest.mark.parametrize("channels", [(5, 9), (9, 5), (7, 7), (95, 90)])
 def test_every_form_is_the_definition(channels, dtype):
     x, kernel, cotangent = arguments(*channels, dtype)
     wide = [np.asarray(array, np.float64) for array in (x, kernel, cotangent)]
@@ -45,6 +45,12 @@ def test_the_narrow_factor_is_turned_over_on_a_cpu_alone():
         for platform, has_barrier in (("cpu", channels == (9, 5)), ("tpu", False), ("cuda", False)):
             program = traced.lower(lowering_platforms=(platform,)).as_text()
             assert ("stablehlo.optimization_barrier" in program) == has_barrier, platform
+
+
+def test_the_factors_of_a_large_kernels_gradient_are_left_as_they_are():
+    arrays = arguments(95, 90)  # 356 numbers for each of 24 positions
+    traced = jax.jit(lambda *a: value_and_gradients("narrow_first", *a)).trace(*arrays)
+    assert "optimization_barrier" not in str(traced.jaxpr)
 
 
 def test_dense_is_the_product_and_a_bias():
