@@ -22,6 +22,8 @@ from shunted_jax.models.initializers import conv_kernel_init
 from shunted_jax.models.on_each_device import batch_devices
 
 _PARTS = 8
+# Numbers in an image's result from which parts pay: at 112 x 112 x 64 they do, at 16 x 16 x 64 not.
+_LARGE_MAP = 2**19
 
 
 @functools.cache
@@ -39,7 +41,8 @@ def forms_with_stride(stride: int) -> dict[str, Callable[[jax.Array, jax.Array],
         x, kernel = saved
         (of_x,) = jax.linear_transpose(lambda x: whole(x, kernel), x)(cotangent)
         # A part of a batch that devices share would be brought to all of them.
-        parts = 1 if batch_devices() > 1 else min(_PARTS, len(x))
+        is_split = cotangent[0].size >= _LARGE_MAP and batch_devices() == 1
+        parts = min(_PARTS, len(x)) if is_split else 1
         bounds = np.linspace(0, len(x), parts + 1, dtype=int)
         of_kernel = jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
         for start, stop in itertools.pairwise(bounds):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from shunted_jax.models import convolution
 from shunted_jax.models.convolution import OverlappingConv, overlapping_conv
 from tests.quick import quick_jit
 
@@ -42,7 +43,8 @@ def definition(x, kernel, cotangent, stride):
 
 @pytest.mark.parametrize("batch", [1, 11])  # less than the parts, and no multiple of them
 @pytest.mark.parametrize("case", CASES)
-def test_every_form_is_the_definition(case, batch):
+def test_every_form_is_the_definition(case, batch, monkeypatch):
+    monkeypatch.setattr(convolution, "_LARGE_MAP", 1)
     stride = case[0]
     arrays = arguments(*case, batch=batch)
     exact = definition(*arrays, stride)
@@ -56,19 +58,20 @@ def test_every_form_is_the_definition(case, batch):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 * np.abs(theirs).max())
 
 
-def test_the_kernels_gradient_is_in_parts_on_a_cpu_alone():
-    x, kernel, cotangent = arguments(*CASES[0])
-
+def test_a_large_maps_kernel_gradient_is_in_parts_on_a_cpu_alone():
     def of_kernel(x, kernel, cotangent):
         return jax.vjp(lambda kernel: overlapping_conv(x, kernel, 2), kernel)[1](cotangent)
 
-    traced = jax.jit(of_kernel).trace(x, kernel, cotangent)
-    counts = {
-        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("convolution(")
-        for platform in ("cpu", "tpu", "cuda")
-    }
-    assert counts["tpu"] == counts["cuda"]
-    assert counts["cpu"] == counts["tpu"] + 7
+    for side, parts in ((224, 8), (32, 1)):
+        shapes = ((8, side, side, 3), (7, 7, 3, 64), (8, side // 2, side // 2, 64))
+        structs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        traced = jax.jit(of_kernel).trace(*structs)
+        counts = {
+            platform: traced.lower(lowering_platforms=(platform,)).as_text().count("convolution(")
+            for platform in ("cpu", "tpu", "cuda")
+        }
+        assert counts["tpu"] == counts["cuda"]
+        assert counts["cpu"] == counts["tpu"] + parts - 1
 
 
 def test_module_declares_a_kernel_and_no_bias():
