@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent import futures
+from multiprocessing import resource_tracker
 
 import cv2
 import grain.python as grain
@@ -202,6 +203,9 @@ def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> I
     read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 1)
     iterable = dataset.to_iter_dataset(read_options)
     if num_workers:
+        # Started with the first worker, Python's own helper process would let through the signals
+        # that `_read_first` holds back.
+        resource_tracker.ensure_running()
         options = grain.MultiprocessingOptions(num_workers=num_workers)
         iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
     return iter(iterable)

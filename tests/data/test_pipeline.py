@@ -169,12 +169,21 @@ def test_global_batch_must_be_shared_evenly(source):
 SCRIPT = """
 import os, signal, sys
 from absl import flags
+from shunted_jax.data import pipeline
 from shunted_jax.data.crops import RandomResizedCrop
 from shunted_jax.data.pipeline import train_batches
 from shunted_jax.data.sources import open_source
 from shunted_jax.data.transforms import TrainTransform
 
+start_worker = pipeline._start_worker
+
+def start_held_back(*which):
+    held_back = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert {signal.SIGTERM, signal.SIGINT} <= held_back, f"a signal now would end worker {which}"
+    start_worker(*which)
+
 if __name__ == "__main__":
+    pipeline._start_worker = start_held_back
     flags.FLAGS.mark_as_parsed()
     source = open_source(sys.argv[1], "train")
     transform = TrainTransform(RandomResizedCrop(32))
