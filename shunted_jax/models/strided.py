@@ -14,19 +14,10 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
+from shunted_jax.models.convolution import forms_with_stride
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.patches import conv_parameters
 from shunted_jax.models.product import product_narrow_first
-
-
-def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(2, 2),
-        padding=((1, 1), (1, 1)),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
 
 
 def _matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -44,7 +35,7 @@ def _matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return product_narrow_first(rows, rearrange(kernel, "i j c d -> (i j c) d"))
 
 
-FORMS = {"conv": _convolution, "matmul": _matrix_product}
+FORMS = {"conv": forms_with_stride(2)["whole"], "matmul": _matrix_product}
 
 
 def strided_conv3x3(x: jax.Array, kernel: jax.Array, form: str | None = None) -> jax.Array:
