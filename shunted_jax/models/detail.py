@@ -33,7 +33,10 @@ def _as_written(y: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _shifts(y: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    return gelu_value(_before_gelu(y, kernel, bias)).astype(y.dtype)
+    # Rows of positions, as the products that read them: XLA sees then that there are two, and keeps
+    # the result. Behind a reshape it took them for one, and computed the taps anew for the second.
+    rows = _before_gelu(y, kernel, bias).reshape(-1, y.shape[-1])
+    return gelu_value(rows).astype(y.dtype).reshape(y.shape)
 
 
 def _before_gelu(y: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:

@@ -50,18 +50,22 @@ def _weigh(x, weights):
 
 def _backward(saved, cotangent):
     x, scale, epsilon = saved
-    centered, scaling = _center(x, epsilon, _mean_as_product)
+    # XLA fuses a result into each of its readers, computing it anew, unless it sees several of them
+    # (not behind a reshape: so these are rows, as the readers' products take them) and the last
+    # operation reads two maps, as a difference does and a product with a number a row does not.
+    rows, cotangent = (t.reshape(-1, t.shape[-1]) for t in (x, cotangent))
+    centered, scaling = _center(rows, epsilon, _mean_as_product)
     normalized = centered * scaling
     products = cotangent * normalized
     weights = scale / x.shape[-1]
     falls = _weigh(cotangent, weights) + normalized * _weigh(products, weights)
-    of_x = scaling * (cotangent * scale - falls)
-    return of_x, _sum_over_positions(products), _sum_over_positions(cotangent), None
+    of_rows = cotangent * (scaling * scale) - scaling * falls
+    of_scale, of_bias = _sum_over_positions(products), _sum_over_positions(cotangent)
+    return of_rows.reshape(x.shape), of_scale, of_bias, None
 
 
-def _sum_over_positions(x):
-    rows = x.reshape(-1, x.shape[-1])
-    return jnp.matmul(jnp.ones(len(rows), x.dtype), rows, precision="highest")
+def _sum_over_positions(rows):
+    return jnp.matmul(jnp.ones(len(rows), rows.dtype), rows, precision="highest")
 
 
 _with_products = jax.custom_vjp(_by_products)
