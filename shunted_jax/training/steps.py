@@ -18,6 +18,7 @@ from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.training.augmentation import Augmented, augment, normalize
 from shunted_jax.training.bad_steps import skip_bad_steps
+from shunted_jax.training.gradient_norm import global_norm
 from shunted_jax.training.layers import is_in_head
 from shunted_jax.training.metrics import Mean, correct_in_top_k, score
 from shunted_jax.training.state import TrainState
@@ -73,7 +74,7 @@ def make_update(
             opt_state=opt_state,
             ema_params=_moved(state.ema_params, params, config.ema_decay),
         )
-        return new_state, metrics | {"grad_norm": Mean(optax.tree.norm(grads), jnp.float32(1))}
+        return new_state, metrics | {"grad_norm": Mean(global_norm(grads), jnp.float32(1))}
 
     return update
 
