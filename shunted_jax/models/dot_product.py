@@ -6,10 +6,12 @@ Scores, their exponentials and sums are float32 at least. `forms.py` chooses:
 - `quotient`: the product of the exponentials with V, divided by their sum. What is divided is a
   head's d channels instead of its weight for every key, and heads are batches of matrix products
   from the start, not turned into them: on 2 CPU cores 0.45 to 0.9 of the other form's time
-  forward, 0.7 to 0.95 with gradients.
+  forward. Its gradients are written out, which makes those of the whole network 1.03 to 1.07 times
+  as fast: autodiff's had XLA join a sum, a product and the difference of both to one slow loop.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -35,15 +37,44 @@ def _by_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return weighted_values(attention_weights(q, k), v)
 
 
-def _by_quotient(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def _quotient(q, k, v):
+    """Returns the attention, and what its gradients need: all with heads before tokens."""
     precise = jnp.promote_types(q.dtype, jnp.float32)
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q, k, v))  # [batch, heads, tokens, d]
-    scores = jnp.matmul(q * q.shape[-1] ** -0.5, k.mT, preferred_element_type=precise)
+    q = q * q.shape[-1] ** -0.5
+    scores = jnp.matmul(q, k.mT, preferred_element_type=precise)
     largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     exponentials = jnp.exp(scores - largest)
     sums = jnp.matmul(exponentials.astype(v.dtype), v, preferred_element_type=precise)
-    out = sums / jnp.sum(exponentials, axis=-1, keepdims=True)
-    return jnp.swapaxes(out, 1, 2).astype(v.dtype)
+    total = jnp.sum(exponentials, axis=-1, keepdims=True)
+    out = sums / total
+    return jnp.swapaxes(out, 1, 2).astype(v.dtype), (q, k, v, exponentials, total, out)
+
+
+def _quotient_gradients(saved, cotangent):
+    q, k, v, exponentials, total, out = saved
+    product = partial(jnp.matmul, preferred_element_type=total.dtype)
+    of_sums = jnp.swapaxes(cotangent, 1, 2) / total
+    # As a product, and a difference of two maps, for the same reasons as in layer norm.
+    of_total = jnp.matmul(of_sums * out, jnp.ones((out.shape[-1], 1)), precision="highest")
+    narrow = of_sums.astype(v.dtype)
+    of_scores = exponentials * product(narrow, v.mT) - exponentials * of_total
+    of_scores = of_scores.astype(q.dtype)
+    of_q = product(of_scores, k) * q.shape[-1] ** -0.5
+    of_k = _sum_over_queries(q, of_scores, product)
+    of_v = _sum_over_queries(narrow, exponentials.astype(v.dtype), product)
+    return tuple(jnp.swapaxes(gradient, 1, 2).astype(q.dtype) for gradient in (of_q, of_k, of_v))
+
+
+def _sum_over_queries(narrow, wide, product):
+    # What is turned over is the narrow one, and the result; barriers keep XLA from multiplying them
+    # as they are, which it does on one core.
+    turned = jax.lax.optimization_barrier(narrow.mT)
+    return jax.lax.optimization_barrier(product(turned, wide)).mT
+
+
+_by_quotient = jax.custom_vjp(lambda q, k, v: _quotient(q, k, v)[0])
+_by_quotient.defvjp(_quotient, _quotient_gradients)
 
 
 FORMS: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {

@@ -29,13 +29,26 @@ def test_every_form_is_the_definition(form, spread):
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-6 * max(spread, 10))
 
 
-def test_gradients_agree():
-    def gradients(form):
-        out, pullback = jax.vjp(lambda *a: dot_product_attention(*a, form), *arguments())
-        return pullback(jnp.sin(3 * out))
+def gradients(form, arguments):
+    out, pullback = jax.vjp(lambda *a: dot_product_attention(*a, form), *arguments)
+    return pullback(jnp.sin(3 * out))
 
-    for ours, theirs in zip(gradients("quotient"), gradients("weights"), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+@pytest.mark.parametrize("spread", [1.0, 300.0])
+def test_gradients_agree(spread):
+    ours, theirs = (gradients(form, arguments(spread)) for form in ("quotient", "weights"))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * max(spread, 10))
+
+
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding():
+    halves = arguments(dtype=jnp.bfloat16)
+    ours = gradients("quotient", halves)
+    exact = gradients("weights", [array.astype(jnp.float32) for array in halves])
+    for one, other in zip(ours, exact, strict=True):
+        assert one.dtype == jnp.bfloat16
+        scale = float(jnp.abs(other).max())
+        np.testing.assert_allclose(one.astype(jnp.float32), other, rtol=0, atol=0.04 * scale)
 
 
 @pytest.mark.parametrize("form", FORMS)

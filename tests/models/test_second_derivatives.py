@@ -10,6 +10,7 @@ import pytest
 from shunted_jax.models.convolution import overlapping_conv
 from shunted_jax.models.depthwise import depthwise_conv3x3
 from shunted_jax.models.detail import detail_gelu
+from shunted_jax.models.dot_product import dot_product_attention
 from shunted_jax.models.gelu import gelu
 from shunted_jax.models.layer_norm import layer_norm
 from shunted_jax.models.product import product
@@ -26,9 +27,10 @@ MAP, KERNEL, BIAS = (2, 10, 9, 4), (3, 3, 1, 4), (4,)
         (partial(detail_gelu, form="shift"), [MAP, KERNEL, BIAS]),
         (partial(layer_norm, epsilon=1e-5, form="matmul"), [MAP, BIAS, BIAS]),
         (partial(product, form="narrow_first"), [MAP, (4, 3)]),
+        (partial(dot_product_attention, form="quotient"), [(2, 6, 3, 4), *[(2, 5, 3, 4)] * 2]),
         (partial(overlapping_conv, stride=2, form="parts"), [MAP, (7, 7, 4, 3)]),
     ],
-    ids=["gelu", "depthwise", "detail", "layer norm", "product", "stem"],
+    ids=["gelu", "depthwise", "detail", "layer norm", "product", "attention", "stem"],
 )
 def test_forward_over_reverse_is_reverse_over_reverse(function, shapes):
     rng = np.random.default_rng(0)
