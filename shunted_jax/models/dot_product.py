@@ -56,7 +56,8 @@ def _quotient_gradients(saved, cotangent):
     product = partial(jnp.matmul, preferred_element_type=total.dtype)
     of_sums = jnp.swapaxes(cotangent, 1, 2) / total
     # As a product, and a difference of two maps, for the same reasons as in layer norm.
-    of_total = jnp.matmul(of_sums * out, jnp.ones((out.shape[-1], 1)), precision="highest")
+    ones = jnp.ones((out.shape[-1], 1), out.dtype)
+    of_total = jnp.matmul(of_sums * out, ones, precision="highest")
     narrow = of_sums.astype(v.dtype)
     of_scores = exponentials * product(narrow, v.mT) - exponentials * of_total
     of_scores = of_scores.astype(q.dtype)
@@ -73,7 +74,11 @@ def _sum_over_queries(narrow, wide, product):
     return jax.lax.optimization_barrier(product(turned, wide)).mT
 
 
-_by_quotient = jax.custom_vjp(lambda q, k, v: _quotient(q, k, v)[0])
+@jax.custom_vjp
+def _by_quotient(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    return _quotient(q, k, v)[0]
+
+
 _by_quotient.defvjp(_quotient, _quotient_gradients)
 
 
