@@ -15,6 +15,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from shunted_jax.checkpoints import echoes
 from shunted_jax.config import Config, Section, resolve
 from shunted_jax.errors import PreemptedError, RunError, UserError, nearest
 from shunted_jax.training import distributed
@@ -76,7 +77,7 @@ def log_to_stderr() -> None:
     first one speaks, and the others only of what goes wrong, under their number.
     """
     absl_logging.set_verbosity(absl_logging.WARNING)
-    absl_logging.get_absl_logger().addFilter(_is_no_failed_save)
+    echoes.hush()
     on_terminal = sys.stderr.isatty()
     handler = _BesideTheBar()
     text, level = "%(message)s" if on_terminal else "%(asctime)s %(message)s", logging.INFO
@@ -97,11 +98,6 @@ class _BesideTheBar(logging.StreamHandler):
             tqdm.tqdm.write(self.format(record), file=self.stream)
         except Exception:
             self.handleError(record)
-
-
-def _is_no_failed_save(record: logging.LogRecord) -> bool:
-    # Orbax raises what fails as well; its tracebacks would hide the sentence that says what to do.
-    return record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts
 
 
 def without_flag(name: str, argv: Sequence[str]) -> list[str]:
