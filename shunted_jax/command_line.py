@@ -36,10 +36,12 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
         app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
     except UserError as error:
         _leave(str(error), 2)
-    except (FloatingPointError, RunError) as error:
+    except RunError as error:
         _leave(str(error), 1)
+    except FloatingPointError as error:
+        _leave(str(error), 1, distributed.leave_together)
     except PreemptedError as error:
-        _leave(str(error), 143)
+        _leave(str(error), 143, distributed.leave_together)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     except Exception:
@@ -140,6 +142,8 @@ def unknown_field(argv: Sequence[str]) -> str | None:
     return None
 
 
-def _leave(message: str, status: int) -> NoReturn:
+def _leave(
+    message: str, status: int, leave: Callable[[int], NoReturn] = distributed.leave
+) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    distributed.leave(status)
+    leave(status)

@@ -30,6 +30,9 @@ HELP = (
 # Hosts of a pod may start minutes apart.
 TIMEOUT_SECONDS = 300
 
+# A machine that is taken away leaves its processes 25 to 30 seconds; others may need less.
+LEAVE_SECONDS = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -135,6 +138,21 @@ def leave(status: int) -> NoReturn:
     if jax.distributed.is_initialized():
         os._exit(status)  # an orderly end waits for all processes to come to theirs
     sys.exit(status)
+
+
+def leave_together(status: int) -> NoReturn:
+    """Ends a process where all the others end for the same reason, after the same step.
+
+    It waits until all are here: once the first one is gone, JAX aborts those that are not through
+    with their last save. Those that do not come within `LEAVE_SECONDS` it leaves behind.
+    """
+    if jax.distributed.is_initialized():
+        watchdog = threading.Timer(LEAVE_SECONDS, leave, (status,))
+        watchdog.daemon = True
+        watchdog.start()
+        jax.distributed.shutdown()
+        watchdog.cancel()
+    leave(status)
 
 
 def slurm_devices(environ: Mapping[str, str]) -> list[int] | None:

@@ -1,5 +1,6 @@
 """Finding the other processes: what can be said, what is found, what fails in a sentence."""
 
+import concurrent.futures
 import os
 import socket
 import subprocess
@@ -135,6 +136,30 @@ def test_others_that_do_not_come(port, process_id, message):
     assert message.format(port=port) in result.stderr
     assert "--distributed=off" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def leaving(flag, after_s, at_most_s):
+    return (
+        "import sys, time\n"
+        "from shunted_jax.training import distributed\n"
+        f"distributed.LEAVE_SECONDS = {at_most_s}\n"
+        f"distributed.connect({flag!r})\n"
+        f"time.sleep({after_s})\n"
+        "print('all is saved', flush=True)\n"
+        "distributed.leave_together(143)\n"
+    )
+
+
+@pytest.mark.parametrize(("at_most_s", "takes_s"), [(60, 3), (1, 60)])
+def test_first_process_waits_for_the_second_but_not_for_long(port, at_most_s, takes_s):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        flags = [f"127.0.0.1:{port},2,{index}" for index in (0, 1)]
+        codes = [leaving(flags[0], 0, at_most_s), leaving(flags[1], takes_s, at_most_s)]
+        first, second = pool.map(in_a_process, codes)
+    assert first.returncode == 143, first.stderr
+    waited = takes_s < at_most_s
+    assert (second.returncode == 143) == waited, second.stderr
+    assert (second.stdout == "all is saved\n") == waited
 
 
 def test_port_that_is_taken():
