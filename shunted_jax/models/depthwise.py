@@ -40,10 +40,7 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def shift_and_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns the convolution of `depthwise_conv3x3` in at least float32, as autodiff sees it."""
     # Nine bfloat16 additions would lose what a convolution's float32 accumulator keeps.
-    taps = kernel[:, :, 0].astype(jnp.promote_types(x.dtype, jnp.float32))
-    return sum(
-        window * taps[row, column] for (row, column), window in _windows(x.astype(taps.dtype))
-    )
+    return _weighted_windows(_bordered(x.astype(_precise(x))), kernel)
 
 
 def shift_gradients(
@@ -56,56 +53,69 @@ def shift_gradients(
         kernel: [3, 3, 1, channels].
         cotangent: [batch, height, width, channels].
     """
-    precise = cotangent.astype(jnp.promote_types(x.dtype, jnp.float32))
     # Each of the nine sums would compute anew what the cotangent is computed from.
-    precise = jax.lax.optimization_barrier(precise)
+    cotangent = jax.lax.optimization_barrier(cotangent.astype(_precise(x)))
+    seen, moved = _bordered(x.astype(cotangent.dtype)), _bordered(cotangent)
     # On small maps the zeros around them would be most of the work. A batch that devices share is
     # no run of memory.
-    is_run = min(x.shape[1:3]) >= _LARGE_SIDE and batch_devices() == 1
-    sums = _sums_of_runs if is_run else _sums_of_windows
-    of_kernel = sums(x.astype(precise.dtype), precise)
-    return shift_and_add(precise, kernel[::-1, ::-1]), of_kernel.reshape(kernel.shape)
+    if min(x.shape[1:3]) >= _LARGE_SIDE and batch_devices() == 1:
+        of_kernel = _sums_of_runs(seen, moved)
+    else:
+        of_kernel = [jnp.sum(window * cotangent, axis=(0, 1, 2)) for window in _windows(seen)]
+    of_x = _weighted_windows(moved, kernel[::-1, ::-1])
+    return of_x, jnp.stack(of_kernel).reshape(kernel.shape)
 
 
-def _sums_of_windows(x: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """Returns for each of nine taps the sum over positions of what it saw times the cotangent."""
-    return jnp.stack([jnp.sum(window * cotangent, axis=(0, 1, 2)) for _, window in _windows(x)])
+def _sums_of_runs(seen: jax.Array, moved: jax.Array) -> list[jax.Array]:
+    """Returns for each of nine taps the sum over positions of what it saw times the cotangent.
 
+    What a tap sees is the whole batch, borders and all, moved by a fixed number of positions: one
+    run of memory, and where it is another image's, the cotangent's border is zero. Of eight parts
+    of it the products are added up first, in one loop; a matrix product adds up the rest. Over
+    windows instead the nine sums take 2.7 times as long for [56, 56, 512]: each writes out its own.
 
-def _sums_of_runs(x: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """Returns what `_sums_of_windows` does, in an order that XLA's CPU backend runs fast.
-
-    Both maps get the same rows and columns of zeros, in which the cotangent's end, so that what a
-    tap sees is the whole batch moved by a fixed number of positions: one run of memory. Of eight
-    parts of it the products are added up first, in one loop; a matrix product adds up the rest.
-    The nine sums take 2.7 times as long for [56, 56, 512]: each writes out its window.
+    Args:
+        seen: with a border, as `_bordered` makes it.
+        moved: the cotangent, likewise.
     """
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    width = x.shape[2]
-    cotangent = jnp.pad(cotangent, ((0, 0), (0, 2), (0, 2), (0, 0)))
-    x, cotangent = (rearrange(maps, "b h w c -> (b h w) c") for maps in (x, cotangent))
-    part = -(-len(x) // _PARTS)
-    beyond = _PARTS * part - len(x)
-    cotangent = jnp.pad(cotangent, ((0, beyond), (0, 0)))
-    x = jnp.pad(x, ((0, beyond + 2 * width + 2), (0, 0)))
-    x, cotangent = jax.lax.optimization_barrier((x, cotangent))
-    starts = range(0, _PARTS * part, part)
+    width = seen.shape[2]
+    seen, moved = (rearrange(maps, "b h w c -> (b h w) c") for maps in (seen, moved))
+    seen, moved = jax.lax.optimization_barrier((seen, moved))
+    # From the first image's first position to the last one's last, and into the border below.
+    first, last = width + 1, len(seen) - 2 * width - 2
+    part = -(-(last + 1 - first) // _PARTS)
+    starts = range(first, first + _PARTS * part, part)
     sums = []
-    for row in range(3):
-        for column in range(3):
-            seen = x[row * width + column :]
-            products = sum(seen[i : i + part] * cotangent[i : i + part] for i in starts)
-            sums.append(jnp.matmul(jnp.ones(part, x.dtype), products, precision="highest"))
-    return jnp.stack(sums)
+    for row in (-1, 0, 1):
+        for column in (-1, 0, 1):
+            by = row * width + column
+            products = sum(seen[i + by : i + by + part] * moved[i : i + part] for i in starts)
+            sums.append(jnp.matmul(jnp.ones(part, seen.dtype), products, precision="highest"))
+    return sums
 
 
-def _windows(x: jax.Array):
-    """Yields ((row, column), what that tap of the kernel sees): nine shifted copies of x."""
-    height, width = x.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    for row in range(3):
-        for column in range(3):
-            yield (row, column), padded[:, row : row + height, column : column + width]
+def _bordered(x: jax.Array) -> jax.Array:
+    """Returns x with a row or column of zeros on every side, and one more below."""
+    return jnp.pad(x, ((0, 0), (1, 2), (1, 1), (0, 0)))
+
+
+def _windows(bordered: jax.Array) -> list[jax.Array]:
+    """Returns what each tap of the kernel sees: nine shifted copies of x."""
+    height, width = bordered.shape[1] - 3, bordered.shape[2] - 2
+    return [
+        bordered[:, row : row + height, column : column + width]
+        for row in range(3)
+        for column in range(3)
+    ]
+
+
+def _weighted_windows(bordered: jax.Array, kernel: jax.Array) -> jax.Array:
+    taps = rearrange(kernel.astype(bordered.dtype), "i j 1 c -> (i j) c")
+    return sum(window * tap for window, tap in zip(_windows(bordered), taps, strict=True))
+
+
+def _precise(x: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _shift_backward(saved, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -155,16 +165,8 @@ class DepthwiseConv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, channels] to the same shape."""
-        x, kernel, bias = depthwise_parameters(self, x)
+        channels = x.shape[-1]
+        kernel = self.param("kernel", depthwise_kernel_init, (3, 3, 1, channels), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return depthwise_conv3x3(x, kernel, self.form) + bias
-
-
-def depthwise_parameters(module: nn.Module, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Declares `kernel` [3, 3, 1, channels] and `bias` [channels]; returns (x, kernel, bias).
-
-    All are of `module.dtype`, x having been [..., channels] of any.
-    """
-    channels = x.shape[-1]
-    kernel = module.param("kernel", depthwise_kernel_init, (3, 3, 1, channels), module.param_dtype)
-    bias = module.param("bias", nn.initializers.zeros, (channels,), module.param_dtype)
-    return nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
