@@ -1,105 +1,151 @@
-"""What the detail-specific feed-forward does to its hidden map: GELU(y + DepthwiseConv3x3(y)).
+"""The detail-specific feed-forward, fc2(GELU(y + DepthwiseConv3x3(y))) with y = fc1(x), section 3.
 
-The hidden map is the network's widest, up to eight times the stage's width, and at each training
-step most of the traffic is its. The forms agree in value and in gradient; `forms.py` chooses:
+The hidden map y is the network's widest, up to eight times the stage's width, and most of the
+traffic is its. Two forms agree in value and in gradient; `forms.py` chooses:
 
 - `conv`: as it is written, with autodiff's gradients.
-- `shift`: with gradients written out. They save nothing but y, and where a map is large they go
-  through the batch image by image, so that the temporaries of one stay in the CPU's cache: for
-  [8, 56, 56, 512] on 2 CPU cores a quarter of the time that autodiff's take.
+- `shift`: a few images at a time, as many as have their hidden maps stay in a CPU's cache from one
+  operation to the next. In training each map is made at once, as it is kept for the gradients; the
+  gradients, which are written out, go through it image by image and put their result in the place
+  of what they have read.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from shunted_jax.models.depthwise import (
-    depthwise_conv3x3,
-    depthwise_parameters,
-    shift_and_add,
-    shift_gradients,
-)
+from shunted_jax.models.at_a_time import at_a_time
+from shunted_jax.models.depthwise import depthwise_conv3x3, shift_and_add, shift_gradients
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.gelu import gelu, gelu_derivative, gelu_value
-from shunted_jax.models.on_each_device import batch_devices
 
-# Numbers in an image's map from which the gradients go image by image: at 784 x 1024 that pays, at
-# 196 x 1024 it costs.
-_LARGE_MAP = 2**19
+# Of one layer: {"kernel": ..., "bias": ...}. Of all three: by the names fc1, depthwise and fc2.
+Layer = dict[str, jax.Array]
+Params = dict[str, Layer]
 
-
-def _as_written(y: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    return gelu(y + (depthwise_conv3x3(y, kernel, "conv") + bias))
-
-
-def _shifts(y: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    # Rows of positions, as the products that read them: XLA sees then that there are two, and keeps
-    # the result. Behind a reshape it took them for one, and computed the taps anew for the second.
-    rows = _before_gelu(y, kernel, bias).reshape(-1, y.shape[-1])
-    return gelu_value(rows).astype(y.dtype).reshape(y.shape)
+# Numbers of the hidden maps of as many images as go through at a time, forward and for the
+# gradients: of powers of two the fastest for maps of 8 x 8 to 56 x 56.
+_AT_A_TIME, _GRADIENTS_AT_A_TIME = 2**20, 2**18
 
 
-def _before_gelu(y: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    return y + shift_and_add(y, kernel) + bias
+def _as_written(x: jax.Array, params: Params) -> jax.Array:
+    y = jnp.matmul(x, params["fc1"]["kernel"]) + params["fc1"]["bias"]
+    y = inner_step(y, params["depthwise"], "conv")
+    return jnp.matmul(y, params["fc2"]["kernel"]) + params["fc2"]["bias"]
 
 
-def _gradients(y, kernel, bias, cotangent):
-    inner = _before_gelu(y, kernel, bias)
-    inner = jax.lax.optimization_barrier(cotangent * gelu_derivative(inner))
-    of_y, of_kernel = shift_gradients(y, kernel, inner)
-    return (inner + of_y).astype(y.dtype), of_kernel, jnp.sum(inner, axis=(0, 1, 2))
-
-
-def _backward(saved, cotangent):
-    (y, kernel, bias), cotangent = jax.lax.optimization_barrier((saved, cotangent))
-    # A loop over a batch that devices share would bring each image to all of them.
-    if y[0].size < _LARGE_MAP or batch_devices() > 1:
-        of_y, of_kernel, of_bias = _gradients(y, kernel, bias, cotangent)
-    else:
-
-        def add_image(sums, image):
-            of_y, *of_parameters = _gradients(image[0][None], kernel, bias, image[1][None])
-            return jax.tree.map(jnp.add, sums, of_parameters), of_y[0]
-
-        precise = jnp.promote_types(y.dtype, jnp.float32)
-        zeros = [jnp.zeros(parameter.shape, precise) for parameter in (kernel, bias)]
-        (of_kernel, of_bias), of_y = jax.lax.scan(add_image, zeros, (y, cotangent))
-    return of_y, of_kernel.astype(kernel.dtype), of_bias.astype(bias.dtype)
-
-
-_with_shifts = jax.custom_vjp(_shifts)
-_with_shifts.defvjp(
-    lambda y, kernel, bias: (_shifts(y, kernel, bias), (y, kernel, bias)), _backward
-)
-
-FORMS = {"conv": _as_written, "shift": _with_shifts}
-
-
-def detail_gelu(
-    y: jax.Array, kernel: jax.Array, bias: jax.Array, form: str | None = None
-) -> jax.Array:
-    """Returns GELU(y + DepthwiseConv3x3(y)), of y's shape and dtype.
+def inner_step(y: jax.Array, params: Layer, form: str | None = None) -> jax.Array:
+    """Returns GELU(y + DepthwiseConv3x3(y)), of y's shape, the hidden map's, and dtype.
 
     Args:
         y: [batch, height, width, channels].
-        kernel: [3, 3, 1, channels], of y's dtype.
-        bias: [channels], of y's dtype.
+        params: kernel [3, 3, 1, channels] and bias [channels], of y's dtype.
+        form: the convolution's, as `depthwise_conv3x3` takes it.
+    """
+    return gelu(y + (depthwise_conv3x3(y, params["kernel"], form) + params["bias"]))
+
+
+def _image_by_image(x: jax.Array, params: Params) -> jax.Array:
+    positions, hidden_dim = x.shape[1] * x.shape[2], params["fc1"]["bias"].size
+    images = at_a_time(len(x), positions * hidden_dim, _AT_A_TIME)
+    if images == len(x):
+        return _forward(x, params)[0]
+    parts = x.reshape(-1, images, *x.shape[1:])
+    return jax.lax.map(lambda part: _forward(part, params)[0], parts).reshape(x.shape)
+
+
+def _forward(x, params):
+    y = jnp.matmul(x, params["fc1"]["kernel"]) + params["fc1"]["bias"]
+    # Rows of positions, as the products that read them: XLA sees then that there are two, and keeps
+    # the result. Behind a reshape it took them for one, and computed the taps anew for the second.
+    rows = _rows(_before_gelu(y, params["depthwise"]))
+    rows = gelu_value(rows).astype(y.dtype)
+    out = jnp.matmul(rows, params["fc2"]["kernel"]) + params["fc2"]["bias"]
+    return out.reshape(x.shape), (x, params, y, rows)
+
+
+def _before_gelu(y: jax.Array, params: Layer) -> jax.Array:
+    return y + shift_and_add(y, params["kernel"]) + params["bias"]
+
+
+def _backward(saved, cotangent):
+    # What the forward pass computes as well, XLA would compute once, for both, and write out.
+    (x, params, y, rows), cotangent = jax.lax.optimization_barrier((saved, cotangent))
+    fc1, fc2 = params["fc1"]["kernel"], params["fc2"]["kernel"]
+    precise = partial(jnp.matmul, preferred_element_type=_precise(y))
+    of_out = _rows(cotangent)
+    of_gelu = jnp.matmul(of_out, fc2.T).reshape(y.shape)
+    # In place of the gradient after GELU, one after the other image's.
+    of_y, of_depthwise = _through_inner_step(y, params["depthwise"], of_gelu)
+    of_y = _rows(of_y)
+    of_params = {
+        # Of the two factors the narrow one first: see `product.py`.
+        "fc1": {"kernel": precise(_rows(x).T, of_y), "bias": _sum(of_y)},
+        "depthwise": of_depthwise,
+        "fc2": {
+            "kernel": jax.lax.optimization_barrier(precise(of_out.T, rows)).T,
+            "bias": _sum(of_out),
+        },
+    }
+    of_x = jnp.matmul(of_y, fc1.T).reshape(x.shape)
+    return of_x, jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), of_params, params)
+
+
+def _through_inner_step(y, depthwise, of_gelu):
+    """Returns the gradients of y and of the depthwise parameters, given the one after GELU."""
+    images = at_a_time(len(y), y[0].size, _GRADIENTS_AT_A_TIME)
+    if images == len(y):
+        return _gradients(y, depthwise, of_gelu)
+
+    def add_part(number, sums_and_map):
+        sums, maps = sums_and_map
+        start = number * images
+        part, of_part = (jax.lax.dynamic_slice_in_dim(m, start, images) for m in (y, maps))
+        of_part, of_depthwise = _gradients(part, depthwise, of_part)
+        maps = jax.lax.dynamic_update_slice_in_dim(maps, of_part, start, 0)
+        return jax.tree.map(jnp.add, sums, of_depthwise), maps
+
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _precise(leaf)), depthwise)
+    of_depthwise, of_y = jax.lax.fori_loop(0, len(y) // images, add_part, (zeros, of_gelu))
+    return of_y, of_depthwise
+
+
+def _gradients(y, depthwise, of_gelu):
+    inner = _before_gelu(y, depthwise)
+    of_inner = jax.lax.optimization_barrier(of_gelu * gelu_derivative(inner))
+    of_taps, of_kernel = shift_gradients(y, depthwise["kernel"], of_inner)
+    return (of_inner + of_taps).astype(y.dtype), {"kernel": of_kernel, "bias": _sum(of_inner)}
+
+
+def _rows(maps: jax.Array) -> jax.Array:
+    return maps.reshape(-1, maps.shape[-1])
+
+
+def _sum(maps: jax.Array) -> jax.Array:
+    return jnp.sum(maps, axis=tuple(range(maps.ndim - 1)), dtype=_precise(maps))
+
+
+def _precise(array: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(array.dtype, jnp.float32)
+
+
+_with_gradients = jax.custom_vjp(_image_by_image)
+_with_gradients.defvjp(_forward, _backward)
+
+FORMS = {"conv": _as_written, "shift": _with_gradients}
+
+
+def detail_feed_forward(x: jax.Array, params: Params, form: str | None = None) -> jax.Array:
+    """Returns fc2(GELU(y + DepthwiseConv3x3(y))) with y = fc1(x), of x's shape and dtype.
+
+    Args:
+        x: [batch, height, width, dim].
+        params: of x's dtype, fc1 [dim, hidden_dim] and [hidden_dim], depthwise
+            [3, 3, 1, hidden_dim] and [hidden_dim], fc2 [hidden_dim, dim] and [dim].
         form: a name in `FORMS`; None takes the backend's fastest.
 
     Raises:
         ValueError: `form` is not a name in `FORMS`.
     """
-    return run_fastest("depthwise", FORMS, y, kernel, bias, form=form)
-
-
-class DetailGelu(nn.Module):
-    """`detail_gelu` with a learned kernel [3, 3, 1, channels] and bias [channels]."""
-
-    form: str | None = None
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, y: jax.Array) -> jax.Array:
-        """Maps [batch, height, width, channels] to the same shape."""
-        return detail_gelu(*depthwise_parameters(self, y), self.form)
+    return run_fastest("feed_forward", FORMS, x, params, form=form)

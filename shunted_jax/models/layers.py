@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from shunted_jax.models.convolution import OverlappingConv
-from shunted_jax.models.detail import DetailGelu
+from shunted_jax.models.detail import detail_feed_forward, inner_step
 from shunted_jax.models.feed_forward import batch_tile, fused_feed_forward
+from shunted_jax.models.initializers import depthwise_kernel_init, linear_kernel_init
 from shunted_jax.models.layer_norm import LayerNorm
 from shunted_jax.models.patches import PatchConv
-from shunted_jax.models.product import Dense
+from shunted_jax.models.product import product
 from shunted_jax.models.strided import StridedConv3x3
 
 # The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
@@ -100,13 +101,30 @@ def drop_path(key: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
     return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
 
 
+class LayerParameters(nn.Module):
+    """Declares the kernel and the bias of a layer that the module above it computes."""
+
+    kernel_shape: tuple[int, ...]
+    kernel_init: nn.initializers.Initializer
+    param_dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def get(self) -> dict[str, jax.Array]:
+        """Returns {"kernel": [..., features], "bias": [features]}, the bias of zeros at first."""
+        features = self.kernel_shape[-1:]
+        return {
+            "kernel": self.param("kernel", self.kernel_init, self.kernel_shape, self.param_dtype),
+            "bias": self.param("bias", nn.initializers.zeros, features, self.param_dtype),
+        }
+
+
 class DetailFeedForward(nn.Module):
     """Detail-specific feed-forward: fc2(GELU(y + DepthwiseConv3x3(y))) with y = fc1(x), section 3.
 
     Attributes:
         hidden_dim: the width between the two linear maps.
         drop_rate: the probability to drop an element after GELU and after `fc2`.
-        depthwise_form: the depthwise convolution's form; None takes the backend's fastest.
+        depthwise_form: a form in `models/detail.py`; None takes the backend's fastest.
         form: "fused" takes the kernel of `models/feed_forward.py` where that applies.
     """
 
@@ -120,19 +138,27 @@ class DetailFeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, height, width, dim] to the same shape."""
-        tile = self._fused_tile(x, train)
-        if tile:
-            return fused_feed_forward(tile, x, self.variables["params"])
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        dropout = partial(nn.Dropout, self.drop_rate, deterministic=not train)
-        y = Dense(self.hidden_dim, name="fc1", **dtypes)(x)
-        y = DetailGelu(self.depthwise_form, name="depthwise", **dtypes)(y)
-        y = dropout()(y)
-        y = Dense(x.shape[-1], name="fc2", **dtypes)(y)
-        return dropout()(y)
+        params = self._parameters(x.shape[-1])
+        drops = train and self.drop_rate > 0
+        if self.form == "fused" and not drops:
+            tile = batch_tile(x.shape, self.hidden_dim, self.dtype)
+            if tile:
+                return fused_feed_forward(tile, x, params)
+        x, params = jax.tree.map(lambda leaf: leaf.astype(self.dtype), (x, params))
+        if not drops:
+            return detail_feed_forward(x, params, self.depthwise_form)
+        dropout = partial(nn.Dropout, self.drop_rate, deterministic=False)
+        y = product(x, params["fc1"]["kernel"]) + params["fc1"]["bias"]
+        y = dropout()(inner_step(y, params["depthwise"], self.depthwise_form))
+        return dropout()(product(y, params["fc2"]["kernel"]) + params["fc2"]["bias"])
 
-    def _fused_tile(self, x: jax.Array, train: bool) -> int | None:
-        # Initialisation is left to the layers whose parameters these are.
-        if self.form != "fused" or self.is_initializing() or (train and self.drop_rate):
-            return None
-        return batch_tile(x.shape, self.hidden_dim, self.dtype)
+    def _parameters(self, dim: int) -> dict[str, dict[str, jax.Array]]:
+        shapes = {
+            "fc1": ((dim, self.hidden_dim), linear_kernel_init),
+            "depthwise": ((3, 3, 1, self.hidden_dim), depthwise_kernel_init),
+            "fc2": ((self.hidden_dim, dim), linear_kernel_init),
+        }
+        return {
+            name: LayerParameters(shape, init, self.param_dtype, name=name).get()
+            for name, (shape, init) in shapes.items()
+        }

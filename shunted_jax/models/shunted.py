@@ -41,8 +41,8 @@ class ShuntedTransformer(nn.Module):
         attn_drop_rate: the probability to drop an attention weight; 0 in every recipe.
         drop_path_rate: the last block's probability to drop a sample's branch; it rises linearly
             from 0 at the first block.
-        depthwise_form: "conv" or "shift", see `models/depthwise.py`; None takes what is fastest
-            on the backend.
+        depthwise_form: "conv" or "shift", see `models/depthwise.py` and `models/detail.py`; None
+            takes what is fastest on the backend.
         feed_forward_form: "plain" or "fused", a kernel for TPUs, see `models/feed_forward.py`;
             None takes "plain".
         attend_form: likewise of the attention, see `models/attend.py`.

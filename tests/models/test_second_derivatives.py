@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from shunted_jax.models import detail
 from shunted_jax.models.convolution import overlapping_conv
 from shunted_jax.models.depthwise import depthwise_conv3x3
-from shunted_jax.models.detail import detail_gelu
+from shunted_jax.models.detail import detail_feed_forward
 from shunted_jax.models.dot_product import dot_product_attention
 from shunted_jax.models.gelu import gelu
 from shunted_jax.models.layer_norm import layer_norm
@@ -19,12 +20,18 @@ from tests.quick import quick_jit
 MAP, KERNEL, BIAS = (2, 10, 9, 4), (3, 3, 1, 4), (4,)
 
 
+def feed_forward(x, *leaves):
+    names = ("fc1", "depthwise", "fc2")
+    layers = (dict(zip(("kernel", "bias"), leaves[i : i + 2], strict=True)) for i in (0, 2, 4))
+    return detail_feed_forward(x, dict(zip(names, layers, strict=True)), "shift")
+
+
 @pytest.mark.parametrize(
     ("function", "shapes"),
     [
         (gelu, [MAP]),
         (partial(depthwise_conv3x3, form="shift"), [MAP, KERNEL]),
-        (partial(detail_gelu, form="shift"), [MAP, KERNEL, BIAS]),
+        (feed_forward, [MAP, (4, 4), BIAS, KERNEL, BIAS, (4, 4), BIAS]),
         (partial(layer_norm, epsilon=1e-5, form="matmul"), [MAP, BIAS, BIAS]),
         (partial(product, form="narrow_first"), [MAP, (4, 3)]),
         (partial(dot_product_attention, form="quotient"), [(2, 6, 3, 4), *[(2, 5, 3, 4)] * 2]),
@@ -32,7 +39,8 @@ MAP, KERNEL, BIAS = (2, 10, 9, 4), (3, 3, 1, 4), (4,)
     ],
     ids=["gelu", "depthwise", "detail", "layer norm", "product", "attention", "stem"],
 )
-def test_forward_over_reverse_is_reverse_over_reverse(function, shapes):
+def test_forward_over_reverse_is_reverse_over_reverse(function, shapes, monkeypatch):
+    monkeypatch.setattr(detail, "_GRADIENTS_AT_A_TIME", 1)  # a loop over images
     rng = np.random.default_rng(0)
     point, vector = ([rng.standard_normal(shape, np.float32) for shape in shapes] for _ in "pv")
 
