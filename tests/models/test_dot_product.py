@@ -1,10 +1,13 @@
 """softmax(Q K^T / sqrt(d)) V: both forms are the definition, in value and in gradient."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from shunted_jax.models import dot_product
 from shunted_jax.models.dot_product import FORMS, dot_product_attention
 
 
@@ -27,6 +30,24 @@ def test_every_form_is_the_definition(form, spread):
         expected[image, :, head] = weights / weights.sum(-1, keepdims=True) @ v[image, :, head]
     out = dot_product_attention(*arguments(spread), form)
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-6 * max(spread, 10))
+
+
+# Scores of one image: 6 queries, 3 heads, 5 keys. A prime number of queries is not taken apart.
+@pytest.mark.parametrize(
+    ("at_a_time", "queries", "parts"),
+    [(90, 6, 4), (180, 6, 2), (45, 6, 8), (15, 6, 24), (75, 7, 4)],
+)
+def test_many_scores_go_through_in_parts(at_a_time, queries, parts, monkeypatch):
+    q, k, v = (jnp.concatenate([array, -array, array, array]) for array in arguments())
+    q, k, v = (array[:4] for array in (jnp.concatenate([q, q], axis=1)[:, :queries], k, v))
+    expected = dot_product_attention(q, k, v, "quotient")
+    monkeypatch.setattr(dot_product, "_AT_ONCE", 1)
+    monkeypatch.setattr(dot_product, "_AT_A_TIME", at_a_time)
+    attend = partial(dot_product_attention, form="quotient")
+    assert f"length={parts}" in str(jax.make_jaxpr(attend)(q, k, v))
+    np.testing.assert_allclose(attend(q, k, v), expected, rtol=0, atol=1e-6)
+    # Gradients are of the whole batch.
+    assert "scan[" not in str(jax.make_jaxpr(partial(gradients, "quotient"))((q, k, v)))
 
 
 def gradients(form, arguments):
