@@ -20,11 +20,7 @@ def draw_ratios(results: list[dict], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 0.6 + 0.75 * len(results)), layout="constrained")
     height = 0.8 / len(names)
     for row, name in enumerate(names):
-        ratios = []
-        for result in results:
-            rates = result["images_per_second"]
-            best = max(rate for other, rate in rates.items() if other != "ours")
-            ratios.append(rates.get(name, np.nan) / best)
+        ratios = [result["relative"].get(name, np.nan) for result in results]
         places = np.arange(len(results)) + (row - (len(names) - 1) / 2) * height
         label = name if name == "ours" else f"PyTorch, {name}"
         bars = axes.barh(places, ratios, height, label=label)
