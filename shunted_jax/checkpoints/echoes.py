@@ -7,15 +7,22 @@ the one sentence that says what to do would stand in the middle of them.
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
 def hush() -> None:
-    """Keeps quiet what repeats a failed save, in this process; all other errors are shown."""
+    """Keeps quiet what repeats a failed save, for the rest of this process.
+
+    It is Orbax's error logs, exceptions of asyncio's tasks that nobody awaited, and what finds an
+    event loop closed in a thread. Nothing says whose tasks these were: a program that has some of
+    its own should not call this.
+    """
     logging.getLogger("absl").addFilter(_is_not_orbax)
     logging.getLogger("asyncio").addFilter(_is_awaited)
-    sys.unraisablehook = _show_unless_late
+    if not isinstance(sys.unraisablehook, _ShowUnlessLate):
+        sys.unraisablehook = _ShowUnlessLate(sys.unraisablehook)
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:
@@ -27,8 +34,14 @@ def _is_awaited(record: logging.LogRecord) -> bool:
     return "exception was never retrieved" not in record.getMessage()
 
 
-def _show_unless_late(unraisable: Any) -> None:
-    # In tensorstore's threads, when a write ends that nobody awaits any more.
-    error = unraisable.exc_value
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        sys.__unraisablehook__(unraisable)
+class _ShowUnlessLate:
+    """Passes on to the hook before what is not of a write that ends when nobody awaits any more."""
+
+    def __init__(self, show: Callable[[Any], object]):
+        self._show = show
+
+    def __call__(self, unraisable: Any) -> None:
+        # In tensorstore's threads.
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            self._show(unraisable)

@@ -125,9 +125,8 @@ def test_bucket_that_takes_no_more_ends_the_run_in_a_sentence(runs, bucket, refu
         bucket.refuses = None
     assert process.returncode == 1, said
     (sentence,) = [line for line in said.splitlines() if line.startswith("train.py: ")]
-    if refused != "checkpoints":  # where tensorstore's threads print tracebacks around it
-        assert "Traceback" not in said
-        assert said.splitlines()[-1] == sentence
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == sentence
     assert f"gs://bucket/{name}" in sentence
     assert "start again with the same --workdir" in sentence
 
