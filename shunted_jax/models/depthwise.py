@@ -40,7 +40,7 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def shift_and_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns the convolution of `depthwise_conv3x3` in at least float32, as autodiff sees it."""
     # Nine bfloat16 additions would lose what a convolution's float32 accumulator keeps.
-    return _weighted_windows(_bordered(x.astype(_precise(x))), kernel)
+    return _weighted_windows(_bordered(x.astype(precise(x))), kernel)
 
 
 def shift_gradients(
@@ -54,7 +54,7 @@ def shift_gradients(
         cotangent: [batch, height, width, channels].
     """
     # Each of the nine sums would compute anew what the cotangent is computed from.
-    cotangent = jax.lax.optimization_barrier(cotangent.astype(_precise(x)))
+    cotangent = jax.lax.optimization_barrier(cotangent.astype(precise(x)))
     seen, moved = _bordered(x.astype(cotangent.dtype)), _bordered(cotangent)
     # On small maps the zeros around them would be most of the work. A batch that devices share is
     # no run of memory.
@@ -95,7 +95,11 @@ def _sums_of_runs(seen: jax.Array, moved: jax.Array) -> list[jax.Array]:
 
 
 def _bordered(x: jax.Array) -> jax.Array:
-    """Returns x with a row or column of zeros on every side, and one more below."""
+    """Returns x with a row or column of zeros on every side, and one more row below.
+
+    The parts of `_sums_of_runs` are equally long and reach up to 7 positions beyond the last image,
+    and a tap one more: into that row, as maps of `_LARGE_SIDE` are wide enough.
+    """
     return jnp.pad(x, ((0, 0), (1, 2), (1, 1), (0, 0)))
 
 
@@ -114,7 +118,8 @@ def _weighted_windows(bordered: jax.Array, kernel: jax.Array) -> jax.Array:
     return sum(window * tap for window, tap in zip(_windows(bordered), taps, strict=True))
 
 
-def _precise(x: jax.Array) -> jnp.dtype:
+def precise(x: jax.Array) -> jnp.dtype:
+    """Returns the dtype that sums over x are computed in: its own, or float32 if that is wider."""
     return jnp.promote_types(x.dtype, jnp.float32)
 
 

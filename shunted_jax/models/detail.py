@@ -3,22 +3,28 @@
 The hidden map y is the network's widest, up to eight times the stage's width, and most of the
 traffic is its. Two forms agree in value and in gradient; `forms.py` chooses:
 
-- `conv`: as it is written, with autodiff's gradients.
-- `shift`: a few images at a time, as many as have their hidden maps stay in a CPU's cache from one
-  operation to the next. In training each map is made at once, as it is kept for the gradients; the
-  gradients, which are written out, go through it image by image and put their result in the place
-  of what they have read.
+- `conv`: as it is written.
+- `shift`: in parts of the batch, as many images as have their hidden maps stay in a CPU's cache
+  from one operation to the next. In training the map is made of the whole batch at once, as it is
+  kept for the gradients; those, which are written out, go through it in parts and put their result
+  in the place of what they have read.
 """
 
-from functools import partial
+import math
 
 import jax
 import jax.numpy as jnp
 
 from shunted_jax.models.at_a_time import at_a_time
-from shunted_jax.models.depthwise import depthwise_conv3x3, shift_and_add, shift_gradients
+from shunted_jax.models.depthwise import (
+    depthwise_conv3x3,
+    precise,
+    shift_and_add,
+    shift_gradients,
+)
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.gelu import gelu, gelu_derivative, gelu_value
+from shunted_jax.models.product import kernel_gradient
 
 # Of one layer: {"kernel": ..., "bias": ...}. Of all three: by the names fc1, depthwise and fc2.
 Layer = dict[str, jax.Array]
@@ -31,25 +37,18 @@ _AT_A_TIME, _GRADIENTS_AT_A_TIME = 2**20, 2**18
 
 def _as_written(x: jax.Array, params: Params) -> jax.Array:
     y = jnp.matmul(x, params["fc1"]["kernel"]) + params["fc1"]["bias"]
-    y = inner_step(y, params["depthwise"], "conv")
+    y = _inner_step_as_written(y, params["depthwise"])
     return jnp.matmul(y, params["fc2"]["kernel"]) + params["fc2"]["bias"]
 
 
-def inner_step(y: jax.Array, params: Layer, form: str | None = None) -> jax.Array:
-    """Returns GELU(y + DepthwiseConv3x3(y)), of y's shape, the hidden map's, and dtype.
-
-    Args:
-        y: [batch, height, width, channels].
-        params: kernel [3, 3, 1, channels] and bias [channels], of y's dtype.
-        form: the convolution's, as `depthwise_conv3x3` takes it.
-    """
-    return gelu(y + (depthwise_conv3x3(y, params["kernel"], form) + params["bias"]))
+def _inner_step_as_written(y: jax.Array, depthwise: Layer) -> jax.Array:
+    return gelu(y + (depthwise_conv3x3(y, depthwise["kernel"], "conv") + depthwise["bias"]))
 
 
-def _image_by_image(x: jax.Array, params: Params) -> jax.Array:
-    positions, hidden_dim = x.shape[1] * x.shape[2], params["fc1"]["bias"].size
-    images = at_a_time(len(x), positions * hidden_dim, _AT_A_TIME)
-    if images == len(x):
+def _in_parts(x: jax.Array, params: Params) -> jax.Array:
+    positions, hidden_dim = math.prod(x.shape[1:3]), params["fc1"]["bias"].size
+    images = at_a_time(x.shape[0], positions * hidden_dim, _AT_A_TIME)
+    if images == x.shape[0]:
         return _forward(x, params)[0]
     parts = x.reshape(-1, images, *x.shape[1:])
     return jax.lax.map(lambda part: _forward(part, params)[0], parts).reshape(x.shape)
@@ -65,37 +64,30 @@ def _forward(x, params):
     return out.reshape(x.shape), (x, params, y, rows)
 
 
-def _before_gelu(y: jax.Array, params: Layer) -> jax.Array:
-    return y + shift_and_add(y, params["kernel"]) + params["bias"]
+def _before_gelu(y: jax.Array, depthwise: Layer) -> jax.Array:
+    return y + shift_and_add(y, depthwise["kernel"]) + depthwise["bias"]
 
 
 def _backward(saved, cotangent):
     # What the forward pass computes as well, XLA would compute once, for both, and write out.
     (x, params, y, rows), cotangent = jax.lax.optimization_barrier((saved, cotangent))
-    fc1, fc2 = params["fc1"]["kernel"], params["fc2"]["kernel"]
-    precise = partial(jnp.matmul, preferred_element_type=_precise(y))
     of_out = _rows(cotangent)
-    of_gelu = jnp.matmul(of_out, fc2.T).reshape(y.shape)
-    # In place of the gradient after GELU, one after the other image's.
+    of_gelu = jnp.matmul(of_out, params["fc2"]["kernel"].T).reshape(y.shape)
     of_y, of_depthwise = _through_inner_step(y, params["depthwise"], of_gelu)
     of_y = _rows(of_y)
     of_params = {
-        # Of the two factors the narrow one first: see `product.py`.
-        "fc1": {"kernel": precise(_rows(x).T, of_y), "bias": _sum(of_y)},
+        "fc1": {"kernel": kernel_gradient(_rows(x), of_y), "bias": _sum(of_y)},
         "depthwise": of_depthwise,
-        "fc2": {
-            "kernel": jax.lax.optimization_barrier(precise(of_out.T, rows)).T,
-            "bias": _sum(of_out),
-        },
+        "fc2": {"kernel": kernel_gradient(rows, of_out), "bias": _sum(of_out)},
     }
-    of_x = jnp.matmul(of_y, fc1.T).reshape(x.shape)
-    return of_x, jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), of_params, params)
+    of_x = jnp.matmul(of_y, params["fc1"]["kernel"].T).reshape(x.shape)
+    return of_x, _as_wide_as(of_params, params)
 
 
 def _through_inner_step(y, depthwise, of_gelu):
     """Returns the gradients of y and of the depthwise parameters, given the one after GELU."""
-    images = at_a_time(len(y), y[0].size, _GRADIENTS_AT_A_TIME)
-    if images == len(y):
+    images = at_a_time(y.shape[0], math.prod(y.shape[1:]), _GRADIENTS_AT_A_TIME)
+    if images == y.shape[0]:
         return _gradients(y, depthwise, of_gelu)
 
     def add_part(number, sums_and_map):
@@ -106,7 +98,7 @@ def _through_inner_step(y, depthwise, of_gelu):
         maps = jax.lax.dynamic_update_slice_in_dim(maps, of_part, start, 0)
         return jax.tree.map(jnp.add, sums, of_depthwise), maps
 
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, _precise(leaf)), depthwise)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, precise(leaf)), depthwise)
     of_depthwise, of_y = jax.lax.fori_loop(0, len(y) // images, add_part, (zeros, of_gelu))
     return of_y, of_depthwise
 
@@ -123,17 +115,51 @@ def _rows(maps: jax.Array) -> jax.Array:
 
 
 def _sum(maps: jax.Array) -> jax.Array:
-    return jnp.sum(maps, axis=tuple(range(maps.ndim - 1)), dtype=_precise(maps))
+    return jnp.sum(maps, axis=tuple(range(maps.ndim - 1)), dtype=precise(maps))
 
 
-def _precise(array: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(array.dtype, jnp.float32)
+def _as_wide_as(gradients, params):
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), gradients, params)
 
 
-_with_gradients = jax.custom_vjp(_image_by_image)
+_with_gradients = jax.custom_vjp(_in_parts)
 _with_gradients.defvjp(_forward, _backward)
 
 FORMS = {"conv": _as_written, "shift": _with_gradients}
+
+
+@jax.custom_vjp
+def _inner_step_by_shifts(y: jax.Array, depthwise: Layer) -> jax.Array:
+    return gelu_value(_before_gelu(y, depthwise)).astype(y.dtype)
+
+
+def _inner_step_backward(saved, cotangent):
+    (y, depthwise), cotangent = jax.lax.optimization_barrier((saved, cotangent))
+    of_y, of_depthwise = _through_inner_step(y, depthwise, cotangent)
+    return of_y, _as_wide_as(of_depthwise, depthwise)
+
+
+_inner_step_by_shifts.defvjp(
+    lambda y, depthwise: (_inner_step_by_shifts(y, depthwise), (y, depthwise)), _inner_step_backward
+)
+
+_INNER_STEP_FORMS = {"conv": _inner_step_as_written, "shift": _inner_step_by_shifts}
+
+
+def inner_step(y: jax.Array, depthwise: Layer, form: str | None = None) -> jax.Array:
+    """Returns GELU(y + DepthwiseConv3x3(y)), of y's shape, the hidden map's, and dtype.
+
+    It is for who has something to do between the three layers, as dropping elements.
+
+    Args:
+        y: [batch, height, width, channels].
+        depthwise: kernel [3, 3, 1, channels] and bias [channels], of y's dtype.
+        form: a name in `FORMS`; None takes the backend's fastest.
+
+    Raises:
+        ValueError: `form` is not a name in `FORMS`.
+    """
+    return run_fastest("detail", _INNER_STEP_FORMS, y, depthwise, form=form)
 
 
 def detail_feed_forward(x: jax.Array, params: Params, form: str | None = None) -> jax.Array:
@@ -148,4 +174,4 @@ def detail_feed_forward(x: jax.Array, params: Params, form: str | None = None) -
     Raises:
         ValueError: `form` is not a name in `FORMS`.
     """
-    return run_fastest("feed_forward", FORMS, x, params, form=form)
+    return run_fastest("detail", FORMS, x, params, form=form)

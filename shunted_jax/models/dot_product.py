@@ -101,14 +101,10 @@ def _by_quotient(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 def _at_a_time(batch: int, queries: int, heads: int, keys: int) -> tuple[int, int]:
     """Returns how many images, and how many queries of each, go through at a time."""
-    if batch * queries * heads * keys <= _AT_ONCE:
+    if not isinstance(batch, int) or batch * queries * heads * keys <= _AT_ONCE:
         return batch, queries
     images = at_a_time(batch, queries * heads * keys, _AT_A_TIME)
-    if images > 1:
-        return images, queries
-    some = at_a_time(queries, heads * keys, _AT_A_TIME)
-    # A number of queries without a divisor near what fits, as a prime one, stays whole.
-    return 1, some if 4 * some * heads * keys >= _AT_A_TIME else queries
+    return images, queries if images > 1 else at_a_time(queries, heads * keys, _AT_A_TIME)
 
 
 _by_quotient.defvjp(_quotient, _quotient_gradients)

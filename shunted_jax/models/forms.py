@@ -18,7 +18,7 @@ _FASTEST = {
     # whole network 2.5 to 3.8 times slower there. Compiled for a TPU, `conv` moves fewer bytes.
     "depthwise": {"cpu": "shift", "otherwise": "conv"},
     # Of several images' hidden maps a CPU's cache keeps none until the next operation.
-    "feed_forward": {"cpu": "shift", "otherwise": "conv"},
+    "detail": {"cpu": "shift", "otherwise": "conv"},
     # A convolution that does not overlap is a matrix product of its patches.
     "patches": {"cpu": "matmul", "otherwise": "conv"},
     # So is one with stride 2, of overlapping ones.

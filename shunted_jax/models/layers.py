@@ -124,7 +124,8 @@ class DetailFeedForward(nn.Module):
     Attributes:
         hidden_dim: the width between the two linear maps.
         drop_rate: the probability to drop an element after GELU and after `fc2`.
-        depthwise_form: a form in `models/detail.py`; None takes the backend's fastest.
+        depthwise_form: a form in `models/detail.py`, of all three layers together; None takes the
+            backend's fastest.
         form: "fused" takes the kernel of `models/feed_forward.py` where that applies.
     """
 
@@ -153,12 +154,12 @@ class DetailFeedForward(nn.Module):
         return dropout()(product(y, params["fc2"]["kernel"]) + params["fc2"]["bias"])
 
     def _parameters(self, dim: int) -> dict[str, dict[str, jax.Array]]:
-        shapes = {
+        layers = {
             "fc1": ((dim, self.hidden_dim), linear_kernel_init),
             "depthwise": ((3, 3, 1, self.hidden_dim), depthwise_kernel_init),
             "fc2": ((self.hidden_dim, dim), linear_kernel_init),
         }
         return {
             name: LayerParameters(shape, init, self.param_dtype, name=name).get()
-            for name, (shape, init) in shapes.items()
+            for name, (shape, init) in layers.items()
         }

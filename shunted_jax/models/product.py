@@ -31,11 +31,23 @@ def _as_written(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _backward(saved, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    of_x = jnp.matmul(cotangent, kernel.T)
-    positions = x.size // x.shape[-1]
-    if x.shape[-1] <= cotangent.shape[-1] or kernel.size > _MANY * positions:
-        return of_x, _sum_of_products(x, cotangent)
-    return of_x, jax.lax.optimization_barrier(_sum_of_products(cotangent, x)).T
+    return jnp.matmul(cotangent, kernel.T), kernel_gradient(x, cotangent)
+
+
+def kernel_gradient(x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """Returns the kernel's gradient of `product`, the narrower factor first, in x's dtype.
+
+    Args:
+        x: [..., in_channels].
+        cotangent: [..., out_channels].
+
+    Returns:
+        [in_channels, out_channels].
+    """
+    numbers, positions = x.shape[-1] * cotangent.shape[-1], x.size // x.shape[-1]
+    if x.shape[-1] <= cotangent.shape[-1] or numbers > _MANY * positions:
+        return _sum_of_products(x, cotangent)
+    return jax.lax.optimization_barrier(_sum_of_products(cotangent, x)).T
 
 
 def _sum_of_products(first: jax.Array, second: jax.Array) -> jax.Array:

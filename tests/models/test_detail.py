@@ -7,7 +7,6 @@ import pytest
 import scipy.special
 
 from shunted_jax.models import detail
-from shunted_jax.models.at_a_time import at_a_time
 from shunted_jax.models.detail import detail_feed_forward, inner_step
 from shunted_jax.models.gelu import gelu, gelu_derivative
 from shunted_jax.models.layers import DetailFeedForward
@@ -42,11 +41,11 @@ def number_of_loops(function, *arguments):
 
 
 # Of four images: all, two, and one at a time; of one image's map, 7 * 5 * 6, there are 210 numbers.
-@pytest.mark.parametrize(("at_a_time", "loops"), [(2**18, 0), (420, 2), (1, 2)])
+@pytest.mark.parametrize(("limit", "loops"), [(2**18, 0), (420, 2), (1, 2)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_forms_agree_in_value_and_gradient(dtype, at_a_time, loops, monkeypatch):
-    monkeypatch.setattr(detail, "_AT_A_TIME", at_a_time)
-    monkeypatch.setattr(detail, "_GRADIENTS_AT_A_TIME", at_a_time)
+def test_forms_agree_in_value_and_gradient(dtype, limit, loops, monkeypatch):
+    monkeypatch.setattr(detail, "_AT_A_TIME", limit)
+    monkeypatch.setattr(detail, "_GRADIENTS_AT_A_TIME", limit)
     x, params, cotangent = arguments(dtype)
     exact = [jax.tree.map(lambda leaf: leaf.astype(jnp.float32), t) for t in (x, params, cotangent)]
 
@@ -106,13 +105,16 @@ def test_dropped_elements_are_zero_and_the_others_larger():
     np.testing.assert_allclose(dropped[kept], 4 * whole[kept], rtol=1e-5, atol=1e-5)
 
 
-def test_devices_that_share_a_batch_take_it_whole(monkeypatch):
-    assert at_a_time(12, size=10, limit=45) == 4
-    assert at_a_time(7, size=10, limit=45) == 1  # no divisor but one
-    assert at_a_time(12, size=100, limit=45) == 1
-    mesh = jax.sharding.AbstractMesh((2, 4), ("data", "fsdp"))
-    with jax.sharding.use_abstract_mesh(mesh):
-        assert at_a_time(12, size=10, limit=45) == 12
+def test_dropping_takes_the_same_gradients():
+    x, params, _ = arguments()
+    y, depthwise = x @ params["fc1"]["kernel"], params["depthwise"]
+    ours, theirs = (
+        quick_jit(jax.grad(lambda *a, f=form: jnp.sum(jnp.sin(inner_step(*a, f))), (0, 1)))(
+            y, depthwise
+        )
+        for form in ("shift", "conv")
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-5), ours, theirs)
 
 
 def test_gelu_is_the_definition():
