@@ -3,7 +3,7 @@
 # make proofs   runs the tests that take whole runs: killed ones, several processes, fine-tuning
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
-# make bench   compares the speed with PyTorch's on this CPU: eight minutes
+# make bench   compares the speed with PyTorch's on this CPU: five to nine minutes
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
