@@ -121,6 +121,8 @@ class LayerParameters(nn.Module):
 class DetailFeedForward(nn.Module):
     """Detail-specific feed-forward: fc2(GELU(y + DepthwiseConv3x3(y))) with y = fc1(x), section 3.
 
+    The three layers are computed as one; `capture_intermediates` sees the result alone.
+
     Attributes:
         hidden_dim: the width between the two linear maps.
         drop_rate: the probability to drop an element after GELU and after `fc2`.
