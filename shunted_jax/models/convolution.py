@@ -20,6 +20,7 @@ from flax import linen as nn
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import conv_kernel_init
 from shunted_jax.models.on_each_device import batch_devices
+from shunted_jax.models.precision import at_least_float32
 
 _PARTS = 8
 # Numbers in an image's result from which parts pay: at 112 x 112 x 64 they do, at 16 x 16 x 64 not.
@@ -44,7 +45,7 @@ def forms_with_stride(stride: int) -> dict[str, Callable[[jax.Array, jax.Array],
         is_split = cotangent[0].size >= _LARGE_MAP and batch_devices() == 1
         parts = min(_PARTS, len(x)) if is_split else 1
         bounds = np.linspace(0, len(x), parts + 1, dtype=int)
-        of_kernel = jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
+        of_kernel = jnp.zeros(kernel.shape, at_least_float32(kernel))
         for start, stop in itertools.pairwise(bounds):
             convolve = functools.partial(whole, x[start:stop])
             (of_part,) = jax.linear_transpose(convolve, kernel)(cotangent[start:stop])

@@ -21,6 +21,7 @@ from flax import linen as nn
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.initializers import depthwise_kernel_init
 from shunted_jax.models.on_each_device import batch_devices
+from shunted_jax.models.precision import at_least_float32
 
 _PARTS = 8
 _LARGE_SIDE = 9
@@ -40,7 +41,7 @@ def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def shift_and_add(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns the convolution of `depthwise_conv3x3` in at least float32, as autodiff sees it."""
     # Nine bfloat16 additions would lose what a convolution's float32 accumulator keeps.
-    return _weighted_windows(_bordered(x.astype(precise(x))), kernel)
+    return _weighted_windows(_bordered(x.astype(at_least_float32(x))), kernel)
 
 
 def shift_gradients(
@@ -54,7 +55,7 @@ def shift_gradients(
         cotangent: [batch, height, width, channels].
     """
     # Each of the nine sums would compute anew what the cotangent is computed from.
-    cotangent = jax.lax.optimization_barrier(cotangent.astype(precise(x)))
+    cotangent = jax.lax.optimization_barrier(cotangent.astype(at_least_float32(x)))
     seen, moved = _bordered(x.astype(cotangent.dtype)), _bordered(cotangent)
     # On small maps the zeros around them would be most of the work. A batch that devices share is
     # no run of memory.
@@ -116,11 +117,6 @@ def _windows(bordered: jax.Array) -> list[jax.Array]:
 def _weighted_windows(bordered: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = rearrange(kernel.astype(bordered.dtype), "i j 1 c -> (i j) c")
     return sum(window * tap for window, tap in zip(_windows(bordered), taps, strict=True))
-
-
-def precise(x: jax.Array) -> jnp.dtype:
-    """Returns the dtype that sums over x are computed in: its own, or float32 if that is wider."""
-    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _shift_backward(saved, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:

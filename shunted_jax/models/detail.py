@@ -16,14 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from shunted_jax.models.at_a_time import at_a_time
-from shunted_jax.models.depthwise import (
-    depthwise_conv3x3,
-    precise,
-    shift_and_add,
-    shift_gradients,
-)
+from shunted_jax.models.depthwise import depthwise_conv3x3, shift_and_add, shift_gradients
 from shunted_jax.models.forms import run_fastest
 from shunted_jax.models.gelu import gelu, gelu_derivative, gelu_value
+from shunted_jax.models.precision import at_least_float32
 from shunted_jax.models.product import kernel_gradient
 
 # Of one layer: {"kernel": ..., "bias": ...}. Of all three: by the names fc1, depthwise and fc2.
@@ -98,7 +94,7 @@ def _through_inner_step(y, depthwise, of_gelu):
         maps = jax.lax.dynamic_update_slice_in_dim(maps, of_part, start, 0)
         return jax.tree.map(jnp.add, sums, of_depthwise), maps
 
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, precise(leaf)), depthwise)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, at_least_float32(leaf)), depthwise)
     of_depthwise, of_y = jax.lax.fori_loop(0, len(y) // images, add_part, (zeros, of_gelu))
     return of_y, of_depthwise
 
@@ -115,7 +111,7 @@ def _rows(maps: jax.Array) -> jax.Array:
 
 
 def _sum(maps: jax.Array) -> jax.Array:
-    return jnp.sum(maps, axis=tuple(range(maps.ndim - 1)), dtype=precise(maps))
+    return jnp.sum(maps, axis=tuple(range(maps.ndim - 1)), dtype=at_least_float32(maps))
 
 
 def _as_wide_as(gradients, params):

@@ -22,6 +22,7 @@ from flax import linen as nn
 
 from shunted_jax.models.at_a_time import at_a_time
 from shunted_jax.models.forms import run_fastest
+from shunted_jax.models.precision import at_least_float32
 
 # Scores, of all images and heads, that go through at once; of more, how many at a time. Fewer at a
 # time gain nothing for [196, 196, 4 heads] and less for [3136, 196].
@@ -30,7 +31,7 @@ _AT_ONCE, _AT_A_TIME = 2**22, 2**21
 
 def attention_weights(q: jax.Array, k: jax.Array) -> jax.Array:
     """Returns softmax(Q K^T / sqrt(d)), [batch, heads, queries, keys], in at least float32."""
-    precise = jnp.promote_types(q.dtype, jnp.float32)
+    precise = at_least_float32(q)
     scale = q.shape[-1] ** -0.5
     scores = jnp.einsum("bqnd,bknd->bnqk", q * scale, k, preferred_element_type=precise)
     return nn.softmax(scores)
@@ -47,7 +48,7 @@ def _by_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 def _quotient(q, k, v):
     """Returns the attention, and what its gradients need: all with heads before tokens."""
-    precise = jnp.promote_types(q.dtype, jnp.float32)
+    precise = at_least_float32(q)
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q, k, v))  # [batch, heads, tokens, d]
     q = q * q.shape[-1] ** -0.5
     scores = jnp.matmul(q, k.mT, preferred_element_type=precise)

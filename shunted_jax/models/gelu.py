@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shunted_jax.models.precision import at_least_float32
+
 _SQRT_HALF = np.float32(np.sqrt(0.5))
 _NORMAL_DENSITY_AT_0 = np.float32(1 / np.sqrt(2 * np.pi))
 
@@ -44,4 +46,4 @@ def _cumulative(x: jax.Array) -> jax.Array:
 
 
 def _precise(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(at_least_float32(x))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from shunted_jax.models.forms import run_fastest
+from shunted_jax.models.precision import at_least_float32
 
 
 def _with_reductions(x, scale, bias, epsilon):
@@ -95,7 +96,7 @@ def layer_norm(
     Raises:
         ValueError: `form` is not a name in `FORMS`.
     """
-    precise = jnp.promote_types(jnp.result_type(x, scale, bias), jnp.float32)
+    precise = at_least_float32(x, scale, bias)
     x, scale, bias = (array.astype(precise) for array in (x, scale, bias))
     return run_fastest("layer_norm", FORMS, x, scale, bias, precise.type(epsilon), form=form)
 
