@@ -52,7 +52,7 @@ clean:
 	rm -rf $(VENV) .cache data/digits
 
 data/digits/1.0.0/dataset_info.json: $(VENV)/installed
-	$(BIN)/python -m shunted_jax.data.prepare digits --data-dir data
+	$(BIN)/python -m shunted_jax.commands.prepare digits --data-dir data
 	@touch $@
 
 $(VENV)/installed: requirements.txt pyproject.toml

@@ -19,12 +19,12 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from shunted_jax import command_line
-from shunted_jax.buckets import reachable
+from shunted_jax.commands import command_line
+from shunted_jax.commands.report import closing_report, write_pictures
 from shunted_jax.config import Config
 from shunted_jax.errors import UserError
-from shunted_jax.reporting.report import closing_report, write_pictures
-from shunted_jax.training import distributed
+from shunted_jax.storage import reachable
+from shunted_jax.training.devices import distributed
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from shunted_jax.training.scoring import score_checkpoint, write_score

@@ -6,8 +6,8 @@ Two CPU cores: under three minutes, compilation included. Seed 0 ends with 360 o
 digits right, seed 1 with 357. The settings were chosen by these same digits, there being no third
 split: the score shows that training works, and is no benchmark.
 
-Needs the data set: `python -m shunted_jax.data.prepare digits --data-dir data`, which `make demo`
-runs.
+Needs the data set: `python -m shunted_jax.commands.prepare digits --data-dir data`, which
+`make demo` runs.
 """
 
 from shunted_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig

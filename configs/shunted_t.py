@@ -2,7 +2,8 @@
 
     python train.py --config=configs/shunted_t.py --workdir=runs/shunted_t
 
-Needs the data set: `python -m shunted_jax.data.prepare imagenet2012 --source DIR --data-dir DIR`.
+Needs the data set:
+`python -m shunted_jax.commands.prepare imagenet2012 --source DIR --data-dir DIR`.
 Any folder tree of images takes its place: `--config.data.dataset=./flowers
 --config.data.eval_split=val`.
 """

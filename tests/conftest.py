@@ -42,7 +42,7 @@ flags.FLAGS.mark_as_parsed()
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory):
     """Returns a folder with the `digits` data set, prepared by the real builder."""
-    from shunted_jax.data.prepare import prepare_digits
+    from shunted_jax.commands.prepare import prepare_digits
 
     data_dir = tmp_path_factory.mktemp("data")
     prepare_digits(data_dir)

@@ -13,9 +13,9 @@ import shunted_jax
 from shunted_jax.checkpoints import BEST_METRIC, RunCheckpoints, Weights, write_weights
 from shunted_jax.config import MeshConfig
 from shunted_jax.models.fields import to_json
-from shunted_jax.training.sharding import make_mesh
-from shunted_jax.training.state import TrainState
-from tests.quick import quick_jit
+from shunted_jax.training.devices.sharding import make_mesh
+from shunted_jax.training.step.state import TrainState
+from tests.support.quick import quick_jit
 
 FIELDS = {
     "depths": (1,),

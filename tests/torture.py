@@ -17,9 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from shunted_jax.data.prepare import prepare_digits
+from shunted_jax.commands.prepare import prepare_digits
 from shunted_jax.reporting.metrics_files import read_metrics
-from tests.small_run import SmallRuns, assert_same_end, learned, saved_steps
+from tests.support.small_run import SmallRuns, assert_same_end, learned, saved_steps
 
 SAVE_EVERY = 10
 

@@ -8,7 +8,7 @@ can be read without the optimizer's state, twice their size.
 """
 
 from shunted_jax.checkpoints.folders import BEST_METRIC, FORMAT_VERSION
-from shunted_jax.checkpoints.run import RunCheckpoints
+from shunted_jax.checkpoints.run_checkpoints import RunCheckpoints
 from shunted_jax.checkpoints.weights import Weights, check_free, read_weights, write_weights
 
 __all__ = [

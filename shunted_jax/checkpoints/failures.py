@@ -6,9 +6,9 @@ import tempfile
 
 from etils import epath
 
-from shunted_jax.buckets import in_bucket
 from shunted_jax.checkpoints.folders import whole_steps
 from shunted_jax.errors import in_a_line
+from shunted_jax.storage import in_bucket
 
 
 def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None:

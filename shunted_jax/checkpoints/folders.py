@@ -7,8 +7,8 @@ from typing import Any
 
 from etils import epath
 
-from shunted_jax.buckets import in_bucket, reachable
 from shunted_jax.errors import UserError
+from shunted_jax.storage import in_bucket, reachable
 
 BEST_METRIC = "eval/top1"
 

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from shunted_jax.buckets import in_bucket, reachable
 from shunted_jax.checkpoints.folders import absolute, checkpoint_folder
 from shunted_jax.errors import UserError
+from shunted_jax.storage import in_bucket, reachable
 
 
 @dataclasses.dataclass(frozen=True)

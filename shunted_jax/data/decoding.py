@@ -1,7 +1,7 @@
 """Encoded image files to RGB pixels: what real collections hold, and nothing silently wrong.
 
 JPEGs are decoded by libjpeg-turbo through simplejpeg, to the very pixels that Pillow gives, in
-three quarters of its time (`benchmarks/input_pipeline.py`). Everything else goes to Pillow, which
+three quarters of its time (`python -m benchmarks.input`). Everything else goes to Pillow, which
 knows the rest: CMYK, PNG, WebP and so on, by what a file holds and not by its name. A camera's EXIF
 rotation is ignored, as the published pipeline does.
 """

@@ -20,7 +20,7 @@ def resize(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     """Resizes a part of an image to a square, for training.
 
     The filter is Pillow's, in SIMD instructions: a fifth of its time, and on photographs 0.1 grey
-    levels from it on average (`benchmarks/input_pipeline.py`). Without cykooz.resizer, Pillow
+    levels from it on average (`python -m benchmarks.input`). Without cykooz.resizer, Pillow
     itself.
 
     Args:

@@ -97,7 +97,7 @@ def _open_prepared(
         if folder is not None or tfds.builder(dataset, data_dir=data_dir).data_path.exists():
             raise UserError(
                 f"the data set {dataset!r} is not in a format with random access; copy it into "
-                "one: python -m shunted_jax.data.prepare from-tfrecord --source "
+                "one: python -m shunted_jax.commands.prepare from-tfrecord --source "
                 f"{folder or 'FOLDER'} --data-dir DIR"
             ) from None
         raise _not_prepared(dataset, where) from None
@@ -110,6 +110,7 @@ def _open_prepared(
 def _not_prepared(dataset: str, where: str) -> UserError:
     return UserError(
         f"no data set {dataset!r} is prepared as ArrayRecord in {where}: prepare it first (see "
-        "python -m shunted_jax.data.prepare --help), name the --config.data.data_dir where it is, "
+        "python -m shunted_jax.commands.prepare --help), name the --config.data.data_dir where it "
+        "is, "
         f"or name a folder of images: --config.data.dataset=./{dataset}"
     )

@@ -23,18 +23,18 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from shunted_jax.models.attend import fused_attend, is_fusible
-from shunted_jax.models.depthwise import DepthwiseConv3x3
-from shunted_jax.models.dot_product import (
+from shunted_jax.models.layers import EMBED_NORM_EPSILON
+from shunted_jax.ops.attention import (
     attention_weights,
     dot_product_attention,
     weighted_values,
 )
-from shunted_jax.models.gelu import gelu
-from shunted_jax.models.layer_norm import LayerNorm
-from shunted_jax.models.layers import EMBED_NORM_EPSILON
-from shunted_jax.models.patches import PatchConv
-from shunted_jax.models.product import Dense
+from shunted_jax.ops.depthwise import DepthwiseConv3x3
+from shunted_jax.ops.gelu import gelu
+from shunted_jax.ops.layer_norm import LayerNorm
+from shunted_jax.ops.pallas.attention import fused_attend, is_fusible
+from shunted_jax.ops.patches import PatchConv
+from shunted_jax.ops.product import Dense
 
 
 class TokenAggregation(nn.Module):

@@ -4,8 +4,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from shunted_jax.models import depthwise, on_each_device
-from shunted_jax.models.forms import check_form
+from shunted_jax.ops import depthwise
+from shunted_jax.ops.dispatch import check_form
+from shunted_jax.ops.pallas import on_each_device
 
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
 _RATE_FIELDS = ("drop_rate", "attn_drop_rate", "drop_path_rate")

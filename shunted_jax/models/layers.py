@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from shunted_jax.models.convolution import OverlappingConv
-from shunted_jax.models.detail import detail_feed_forward, inner_step
-from shunted_jax.models.feed_forward import batch_tile, fused_feed_forward
 from shunted_jax.models.initializers import depthwise_kernel_init, linear_kernel_init
-from shunted_jax.models.layer_norm import LayerNorm
-from shunted_jax.models.patches import PatchConv
-from shunted_jax.models.product import product
-from shunted_jax.models.strided import StridedConv3x3
+from shunted_jax.ops.convolution import OverlappingConv
+from shunted_jax.ops.feed_forward import detail_feed_forward, inner_step
+from shunted_jax.ops.layer_norm import LayerNorm
+from shunted_jax.ops.pallas.feed_forward import batch_tile, fused_feed_forward
+from shunted_jax.ops.patches import PatchConv
+from shunted_jax.ops.product import product
+from shunted_jax.ops.strided import StridedConv3x3
 
 # The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
 # stage; PyTorch's default in the stem, the patch embeddings and the token aggregation.

@@ -17,8 +17,8 @@ from flax import linen as nn
 
 from shunted_jax.models.fields import STAGE_FIELDS, check_fields, check_images
 from shunted_jax.models.layers import ConvStem
-from shunted_jax.models.product import Dense
 from shunted_jax.models.stage import Block, Stage
+from shunted_jax.ops.product import Dense
 
 
 class ShuntedTransformer(nn.Module):

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from shunted_jax.models.attention import ShuntedSelfAttention
-from shunted_jax.models.layer_norm import LayerNorm
 from shunted_jax.models.layers import (
     BLOCK_NORM_EPSILON,
     DetailFeedForward,
     DropPath,
     OverlapPatchEmbed,
 )
-from shunted_jax.models.scanned import scan_blocks
+from shunted_jax.models.scan import scan_blocks
+from shunted_jax.ops.layer_norm import LayerNorm
 
 
 class Block(nn.Module):

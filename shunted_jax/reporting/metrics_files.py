@@ -7,10 +7,10 @@ from typing import TextIO
 
 from etils import epath
 
-from shunted_jax.buckets import in_bucket
 from shunted_jax.reporting.events_file import EventsFile
 from shunted_jax.reporting.spool import Spool
-from shunted_jax.training.distributed import is_first_process
+from shunted_jax.storage import in_bucket
+from shunted_jax.training.devices.distributed import is_first_process
 
 
 class MetricsFiles:

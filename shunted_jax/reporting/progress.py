@@ -8,7 +8,7 @@ import time
 
 import tqdm
 
-from shunted_jax.training.distributed import is_first_process
+from shunted_jax.training.devices.distributed import is_first_process
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from shunted_jax.config import Config
 from shunted_jax.data.pipeline import eval_batches
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform
-from shunted_jax.training.metrics import Mean
-from shunted_jax.training.prefetch import prefetch_to_device
+from shunted_jax.training.devices.prefetch import prefetch_to_device
 from shunted_jax.training.run import Run
-from shunted_jax.training.state import TrainState
+from shunted_jax.training.step.metrics import Mean
+from shunted_jax.training.step.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,14 +15,14 @@ from shunted_jax.errors import PreemptedError
 from shunted_jax.reporting.gauges import DataWait, Gauges
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
+from shunted_jax.training.devices.preemption import StopRequest
+from shunted_jax.training.devices.prefetch import prefetch_to_device
+from shunted_jax.training.devices.sharding import sum_over_hosts
 from shunted_jax.training.evaluation import Evaluation, evaluate
-from shunted_jax.training.preemption import StopRequest
-from shunted_jax.training.prefetch import prefetch_to_device
-from shunted_jax.training.programs import compile_steps
-from shunted_jax.training.resume import Resumed, restore_newest
+from shunted_jax.training.recovery.resume import Resumed, restore_newest
+from shunted_jax.training.recovery.saving import save
 from shunted_jax.training.run import Run
-from shunted_jax.training.saving import save
-from shunted_jax.training.sharding import sum_over_hosts
+from shunted_jax.training.step.programs import compile_steps
 from shunted_jax.training.tally import Tally
 
 logger = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer, create_model
 from shunted_jax.models.fields import to_json
-from shunted_jax.training.optimizer import learning_rate_schedule, make_optimizer
-from shunted_jax.training.programs import Programs, make_programs
-from shunted_jax.training.sharding import make_mesh
+from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.starting import initialize_from
+from shunted_jax.training.step.optimizer import learning_rate_schedule, make_optimizer
+from shunted_jax.training.step.programs import Programs, make_programs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,11 +18,11 @@ from shunted_jax.config import Config
 from shunted_jax.data.recipe import make_eval_transform
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.errors import UserError
+from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.evaluation import Evaluation, score_all
-from shunted_jax.training.programs import make_programs
 from shunted_jax.training.run import check_batch_size, make_model
-from shunted_jax.training.sharding import make_mesh
 from shunted_jax.training.starting import put_variables, read_weights_for
+from shunted_jax.training.step.programs import make_programs
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.fields import STAGE_FIELDS, from_json
 from shunted_jax.models.registry import VARIANTS
-from shunted_jax.training.state import TrainState
+from shunted_jax.training.step.state import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from shunted_jax.data import prepare
+from shunted_jax.commands import prepare
 from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.sources import open_source
 
@@ -93,7 +93,7 @@ def test_second_preparation_leaves_the_files_alone(digits_dir, capsys):
 @pytest.mark.parametrize(
     ("dataset", "split", "message"),
     [
-        ("nonesuch", "train", "no data set 'nonesuch' is prepared.*shunted_jax.data.prepare"),
+        ("nonesuch", "train", "no data set 'nonesuch' is prepared.*shunted_jax.commands.prepare"),
         ("cifar10", "train", "no data set 'cifar10' is prepared as ArrayRecord"),
         ("digits", "validation", "Unknown split 'validation'.*'train', 'test'"),
     ],

@@ -28,12 +28,12 @@ from tensorflow_datasets.core.utils import shard_utils
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as stock
 from tensorflow_datasets.proto import tf_example_pb2
 
-from shunted_jax.data import prepare
+from shunted_jax.commands import prepare
 from shunted_jax.data.builders import layout, progress, unfinished
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
 from tests.data import archives
-from tests.full_disk import largest_file
+from tests.support.full_disk import largest_file
 
 
 class Killed(BaseException):
@@ -254,7 +254,7 @@ def test_goes_on_after_kill_9(source, built, tmp_path, small_shards):
     program = f"""
 import os, signal
 from tensorflow_datasets.core.utils import shard_utils
-from shunted_jax.data import prepare
+from shunted_jax.commands import prepare
 from shunted_jax.data.builders import unfinished
 shard_utils.ShardConfig.min_shard_size = 2200
 write_shard, written = unfinished.Unfinished.write_shard, []

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.utils import shard_utils
 
-from shunted_jax.data import prepare
+from shunted_jax.commands import prepare
 from shunted_jax.data.builders import tfrecords, unfinished
 from shunted_jax.errors import UserError
 from tests.data import archives

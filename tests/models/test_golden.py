@@ -9,10 +9,11 @@ import pytest
 from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
 from shunted_jax.convert.key_map import key_map
 from shunted_jax.convert.state_dict import load_state_dict
-from shunted_jax.models import create_model, forms
-from shunted_jax.training.optimizer import make_optimizer
-from shunted_jax.training.state import TrainState
-from shunted_jax.training.steps import make_train_step
+from shunted_jax.models import create_model
+from shunted_jax.ops import dispatch as forms
+from shunted_jax.training.step.optimizer import make_optimizer
+from shunted_jax.training.step.state import TrainState
+from shunted_jax.training.step.steps import make_train_step
 from tests.golden.cases import EVAL_CASES, TRAIN_CASE, case_inputs, load, logits_and_maps
 
 

@@ -10,7 +10,7 @@ from shunted_jax.models import ShuntedTransformer
 from tests.golden.cases import EVAL_CASES, case_inputs, load, state_dict_shapes
 from tests.golden.fill import fill
 from tests.models.strategies import model_fields
-from tests.quick import quick_jit
+from tests.support.quick import quick_jit
 
 torch = pytest.importorskip("torch")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shunted_jax.models import ShuntedTransformer
 from tests.models.strategies import model_fields
-from tests.quick import quick_jit
+from tests.support.quick import quick_jit
 
 
 @settings(max_examples=3)

@@ -6,7 +6,7 @@ import numpy as np
 
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.cost import all_equations
-from tests.quick import quick_jit
+from tests.support.quick import quick_jit
 
 MODEL = ShuntedTransformer(
     depths=(2,),

@@ -14,7 +14,7 @@ from shunted_jax.models import fields
 from shunted_jax.models.cost import count_macs, count_parameters
 from shunted_jax.models.layers import DropPath
 from tests.golden.cases import state_dict_shapes
-from tests.quick import quick_jit
+from tests.support.quick import quick_jit
 
 PARAMETERS = {"shunted_t": 11_553_576, "shunted_s": 22_401_256, "shunted_b": 39_614_376}
 GMACS = {"shunted_t": 2.15, "shunted_s": 4.99, "shunted_b": 8.15}

@@ -8,7 +8,7 @@ from tensorboardX.proto import event_pb2
 
 from shunted_jax.reporting import metrics_files
 from shunted_jax.reporting.metrics_files import MetricsFiles, read_metrics
-from tests.full_disk import largest_file
+from tests.support.full_disk import largest_file
 
 
 def scalars(folder):

@@ -10,10 +10,11 @@ import pytest
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.reporting.metrics_files import read_metrics
-from shunted_jax.training import loop, steps
+from shunted_jax.training import loop
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
-from tests.small_run import learned
+from shunted_jax.training.step import steps
+from tests.support.small_run import learned
 from tests.training.test_loop import restored
 
 pytestmark = pytest.mark.proof

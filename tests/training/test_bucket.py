@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-import tests.training.test_kills as kills
+import tests.training.recovery.test_kills as kills
 from shunted_jax.reporting.metrics_files import read_metrics
-from tests.emulated_bucket import emulated_bucket
 from tests.reporting.test_metrics_files import scalars
-from tests.small_run import SmallRuns, learned, saved_arrays, saved_steps
+from tests.support.emulated_bucket import emulated_bucket
+from tests.support.small_run import SmallRuns, learned, saved_arrays, saved_steps
 from tests.training.test_two_processes import train_in_two
 
 pytestmark = pytest.mark.proof

@@ -11,8 +11,8 @@ from shunted_jax.models import create_model
 from shunted_jax.models.fields import to_json
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
-from tests.configs import load_config
-from tests.quick import quick_jit
+from tests.support.configs import load_config
+from tests.support.quick import quick_jit
 
 pytestmark = pytest.mark.proof
 

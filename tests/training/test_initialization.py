@@ -8,10 +8,10 @@ import pytest
 from shunted_jax.config import Config, MeshConfig
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.training import initialization
-from shunted_jax.training.optimizer import make_optimizer
-from shunted_jax.training.programs import make_programs
-from shunted_jax.training.sharding import make_mesh
-from tests.quick import quick_jit
+from shunted_jax.training.devices.sharding import make_mesh
+from shunted_jax.training.step.optimizer import make_optimizer
+from shunted_jax.training.step.programs import make_programs
+from tests.support.quick import quick_jit
 
 # Every kind of module that has variables, and widths large enough to be split.
 MODEL = ShuntedTransformer(

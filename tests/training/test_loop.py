@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from shunted_jax.checkpoints import RunCheckpoints
+from shunted_jax.commands.report import closing_report, write_pictures
 from shunted_jax.reporting.metrics_files import read_metrics
-from shunted_jax.reporting.report import closing_report, write_pictures
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from shunted_jax.training.scoring import score_checkpoint
-from tests.small_run import learned
+from tests.support.small_run import learned
 
 
 def restored(run, workdir):

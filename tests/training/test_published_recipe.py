@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from shunted_jax.commands import prepare
 from shunted_jax.config import resolve
-from shunted_jax.data import prepare
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
-from tests.configs import load_config
 from tests.data import archives
+from tests.support.configs import load_config
 
 pytestmark = pytest.mark.proof
 

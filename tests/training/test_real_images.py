@@ -7,6 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from shunted_jax.checkpoints import RunCheckpoints
+from shunted_jax.commands import prepare
 from shunted_jax.config import (
     AugmentConfig,
     Config,
@@ -15,7 +16,6 @@ from shunted_jax.config import (
     OptimizerConfig,
     resolve,
 )
-from shunted_jax.data import prepare
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.metrics_files import read_metrics

@@ -17,7 +17,7 @@ from shunted_jax.models import create_model
 from shunted_jax.models.fields import to_json
 from shunted_jax.training import scoring
 from shunted_jax.training.scoring import score_checkpoint, write_score
-from tests.quick import quick_jit
+from tests.support.quick import quick_jit
 
 EXAMPLES = 37  # 8 devices, batches of 16: 5 rows are left for the last one
 

@@ -15,7 +15,7 @@ from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training import evaluation
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
-from tests.small_run import learned
+from tests.support.small_run import learned
 from tests.training.test_loop import restored
 
 pytestmark = pytest.mark.proof

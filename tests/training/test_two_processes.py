@@ -18,9 +18,9 @@ import pytest
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training import run as run_module
+from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
-from shunted_jax.training.sharding import make_mesh
 
 pytestmark = pytest.mark.proof
 

@@ -1,0 +1,1 @@
+"""The input pipeline next to the published one."""

@@ -1,0 +1,1 @@
+"""Programs compiled for TPUs without one."""

@@ -1,0 +1,1 @@
+"""TPU kernels of the attention and of the feed-forward."""
