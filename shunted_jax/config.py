@@ -35,9 +35,7 @@ class ModelConfig(Section):
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     dtype: str = "float32"  # of the computation in training; evaluation is in float32
-    depthwise_form: str | None = None  # "conv", "shift"; None: the backend's fastest
-    feed_forward_form: str | None = None  # "fused": a TPU kernel, for bfloat16; None: "plain"
-    attend_form: str | None = None  # likewise of the attention
+    compute: str = "auto"  # or "reference": plain JAX; "pallas": TPU kernels, for bfloat16
     remat: bool = False  # compute blocks again for the gradients: less memory, more time
     scan_blocks: bool = False  # a stage's blocks as a loop
 

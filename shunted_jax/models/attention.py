@@ -16,6 +16,7 @@ before values in the joint projection, and at r = 1 there is one group, whose lo
 added to the attention's output instead of to V.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -23,18 +24,11 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from shunted_jax.models.layers import EMBED_NORM_EPSILON
-from shunted_jax.ops.attention import (
-    attention_weights,
-    dot_product_attention,
-    weighted_values,
-)
-from shunted_jax.ops.depthwise import DepthwiseConv3x3
+from shunted_jax.models.layers import EMBED_NORM_EPSILON, Conv, Dense, DepthwiseConv3x3, LayerNorm
+from shunted_jax.models.numerics import Numerics
+from shunted_jax.ops import pallas
+from shunted_jax.ops.attention import attention_weights, dot_product_attention, weighted_values
 from shunted_jax.ops.gelu import gelu
-from shunted_jax.ops.layer_norm import LayerNorm
-from shunted_jax.ops.pallas.attention import fused_attend, is_fusible
-from shunted_jax.ops.patches import PatchConv
-from shunted_jax.ops.product import Dense
 
 
 class TokenAggregation(nn.Module):
@@ -45,15 +39,14 @@ class TokenAggregation(nn.Module):
     """
 
     ratio: int
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, dim] to [batch, height // ratio, width // ratio, dim]."""
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = PatchConv(x.shape[-1], self.ratio, name="conv", **dtypes)(x)
-        return gelu(LayerNorm(epsilon=EMBED_NORM_EPSILON, name="norm", **dtypes)(x))
+        x = Conv(x.shape[-1], self.ratio, self.ratio, numerics=self.numerics, name="conv")(x)
+        x = LayerNorm(EMBED_NORM_EPSILON, self.numerics, name="norm")(x)
+        return gelu(x, compute=self.numerics.compute)
 
 
 class Attend(nn.Module):
@@ -62,12 +55,11 @@ class Attend(nn.Module):
     Attributes:
         num_heads: of the group.
         drop_rate: the probability to drop an attention weight.
-        form: "fused" takes the kernel of `models/attend.py` where that applies.
     """
 
     num_heads: int
     drop_rate: float = 0.0
-    form: str | None = None
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(
@@ -84,33 +76,32 @@ class Attend(nn.Module):
         Returns:
             [batch, height, width, channels].
         """
-        height = q.shape[1]
-        drops = train and self.drop_rate > 0
-        if self.form == "fused" and not drops:
-            q_flat, k_flat, v_flat = (rearrange(t, "b h w c -> b (h w) c") for t in (q, k, v))
-            if is_fusible(q_flat, k_flat, self.num_heads):
-                out = fused_attend(self.num_heads, q_flat, k_flat, v_flat)
-                return rearrange(out, "b (h w) c -> b h w c", h=height)
+        height, compute = q.shape[1], self.numerics.compute
         q, k, v = (rearrange(t, "b h w (n d) -> b (h w) n d", n=self.num_heads) for t in (q, k, v))
-        if drops:
+        if compute == "pallas" and not self.is_initializing():
+            pallas.refuse_dropout("attn_drop_rate", self.drop_rate, train)
+            out = pallas.attention(q, k, v)
+        elif train and self.drop_rate > 0:
             weights = nn.Dropout(self.drop_rate, deterministic=False)(attention_weights(q, k))
             out = weighted_values(weights, v)
         else:
-            out = dot_product_attention(q, k, v)
+            out = dot_product_attention(q, k, v, compute=compute)
         return rearrange(out, "b (h w) n d -> b h w (n d)", h=height)
 
 
 class HeadGroup(nn.Module):
-    """One group of heads at r > 1: keys and values come from tokens aggregated r_i x r_i."""
+    """One group of heads at r > 1: keys and values come from tokens aggregated r_i x r_i.
 
-    num_heads: int
+    Attributes:
+        ratio: r_i.
+        kv: makes the joint projection to keys and values, given its width and `name`.
+        attend: makes the attention of the group's heads, given its `name`.
+    """
+
     ratio: int
-    qkv_bias: bool = True
-    attn_drop_rate: float = 0.0
-    depthwise_form: str | None = None
-    attend_form: str | None = None
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    kv: Callable[..., nn.Module]
+    attend: Callable[..., nn.Module]
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, q: jax.Array, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -124,13 +115,10 @@ class HeadGroup(nn.Module):
         Returns:
             [batch, height, width, group_dim].
         """
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        tokens = TokenAggregation(self.ratio, name="aggregation", **dtypes)(x)
-        kv = Dense(2 * q.shape[-1], use_bias=self.qkv_bias, name="kv", **dtypes)(tokens)
-        k, v = jnp.split(kv, 2, axis=-1)
-        v = v + DepthwiseConv3x3(self.depthwise_form, name="local_enhancement", **dtypes)(v)
-        attend = Attend(self.num_heads, self.attn_drop_rate, self.attend_form, name="attend")
-        return attend(q, k, v, train=train)
+        tokens = TokenAggregation(self.ratio, self.numerics, name="aggregation")(x)
+        k, v = jnp.split(self.kv(2 * q.shape[-1], name="kv")(tokens), 2, axis=-1)
+        v = v + DepthwiseConv3x3(self.numerics, name="local_enhancement")(v)
+        return self.attend(name="attend")(q, k, v, train=train)
 
 
 class ShuntedSelfAttention(nn.Module):
@@ -143,8 +131,6 @@ class ShuntedSelfAttention(nn.Module):
         qkv_bias: whether the query and key-value projections have biases.
         drop_rate: the probability to drop an element of the output.
         attn_drop_rate: the probability to drop an attention weight.
-        depthwise_form: the depthwise convolution's form; None takes the backend's fastest.
-        attend_form: "fused" takes the kernel of `models/attend.py` where that applies.
     """
 
     num_heads: int
@@ -152,40 +138,28 @@ class ShuntedSelfAttention(nn.Module):
     qkv_bias: bool = True
     drop_rate: float = 0.0
     attn_drop_rate: float = 0.0
-    depthwise_form: str | None = None
-    attend_form: str | None = None
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, height, width, dim] to the same shape."""
         dim = x.shape[-1]
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        q = Dense(dim, use_bias=self.qkv_bias, name="q", **dtypes)(x)
+        dense = partial(Dense, **self.numerics.dtypes)
+        projection = partial(dense, use_bias=self.qkv_bias)
+        attend = partial(Attend, drop_rate=self.attn_drop_rate, numerics=self.numerics)
+        q = projection(dim, name="q")(x)
 
         if self.sr_ratio == 1:
-            kv = Dense(2 * dim, use_bias=self.qkv_bias, name="kv", **dtypes)(x)
-            k, v = jnp.split(kv, 2, axis=-1)
-            attend = Attend(self.num_heads, self.attn_drop_rate, self.attend_form, name="attend")
-            local_enhancement = DepthwiseConv3x3(
-                self.depthwise_form, name="local_enhancement", **dtypes
-            )
-            out = attend(q, k, v, train=train) + local_enhancement(v)
+            k, v = jnp.split(projection(2 * dim, name="kv")(x), 2, axis=-1)
+            out = attend(self.num_heads, name="attend")(q, k, v, train=train)
+            out = out + DepthwiseConv3x3(self.numerics, name="local_enhancement")(v)
         else:
-            group = partial(
-                HeadGroup,
-                num_heads=self.num_heads // 2,
-                qkv_bias=self.qkv_bias,
-                attn_drop_rate=self.attn_drop_rate,
-                depthwise_form=self.depthwise_form,
-                attend_form=self.attend_form,
-                **dtypes,
-            )
+            half_of_heads = partial(attend, self.num_heads // 2)
+            group = partial(HeadGroup, kv=projection, attend=half_of_heads, numerics=self.numerics)
             q_coarse, q_fine = jnp.split(q, 2, axis=-1)
-            coarse = group(ratio=self.sr_ratio, name="coarse")(q_coarse, x, train=train)
-            fine = group(ratio=self.sr_ratio // 2, name="fine")(q_fine, x, train=train)
+            coarse = group(self.sr_ratio, name="coarse")(q_coarse, x, train=train)
+            fine = group(self.sr_ratio // 2, name="fine")(q_fine, x, train=train)
             out = jnp.concatenate([coarse, fine], axis=-1)
 
-        out = Dense(dim, name="proj", **dtypes)(out)
+        out = dense(dim, name="proj")(out)
         return nn.Dropout(self.drop_rate, deterministic=not train)(out)

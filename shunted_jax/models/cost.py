@@ -29,9 +29,7 @@ def count_macs(model: ShuntedTransformer, image_size: int) -> int:
         model: the network.
         image_size: pixels on each side.
     """
-    # As a convolution, the depthwise one is counted; as shifted additions it would be missed, as
-    # would all that is inside of a kernel.
-    model = model.clone(depthwise_form="conv", feed_forward_form="plain", attend_form="plain")
+    model = model.clone(compute="reference")  # in which every convolution is one
     image = _image(model, image_size)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     jaxpr = jax.make_jaxpr(model.apply)(variables, image)
@@ -47,10 +45,7 @@ def all_equations(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[tuple[int, core
     for equation in jaxpr.eqns:
         yield times, equation
         in_a_loop = equation.params["length"] if equation.primitive.name == "scan" else 1
-        # Of a computation's forms for several platforms the last is the one for all others, in
-        # which convolutions are convolutions: as shifted additions they would be missed.
-        branches = equation.params.get("branches")
-        for value in branches[-1:] if branches else equation.params.values():
+        for value in equation.params.values():
             inner = getattr(value, "jaxpr", value)
             if isinstance(inner, core.Jaxpr):
                 yield from all_equations(inner, times * in_a_loop)

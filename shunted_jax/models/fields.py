@@ -1,20 +1,22 @@
 """What a `ShuntedTransformer` can be built from and called on: checks, and a form for files."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
 
-from shunted_jax.ops import depthwise
-from shunted_jax.ops.dispatch import check_form
-from shunted_jax.ops.pallas import on_each_device
-
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
+COMPUTE = ("auto", "reference", "pallas")
+# Fields that there were, and what takes their place.
+RETIRED = dict.fromkeys(("depthwise_form", "feed_forward_form", "attend_form"), "compute")
 _RATE_FIELDS = ("drop_rate", "attn_drop_rate", "drop_path_rate")
 
 
 def check_fields(model) -> None:
     """Raises ValueError, naming all that is wrong, where fields of `model` do not fit together."""
     problems = [*_count_problems(model), *_rate_problems(model)]
+    if model.compute not in COMPUTE:
+        problems.append(f"compute is {model.compute!r}, and must be one of {', '.join(COMPUTE)}")
     lengths = {name: len(getattr(model, name)) for name in STAGE_FIELDS}
     if len(set(lengths.values())) > 1 or not model.depths:
         said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -23,9 +25,16 @@ def check_fields(model) -> None:
         problems += _stage_problems(model)
     if problems:
         raise ValueError("this ShuntedTransformer cannot be built: " + "; ".join(problems))
-    check_form("depthwise_form", model.depthwise_form, depthwise.FORMS)
-    for name in ("feed_forward_form", "attend_form"):
-        check_form(name, getattr(model, name), on_each_device.FORMS)
+
+
+def refuse_retired(names: Iterable[str]) -> None:
+    """Raises ValueError for the name of a field that there was, with the one in its place."""
+    for name in names:
+        if name in RETIRED:
+            raise ValueError(
+                f"ShuntedTransformer has no field {name!r} any more: take {RETIRED[name]!r}, which "
+                f"is one of {', '.join(COMPUTE)}"
+            )
 
 
 def _count_problems(model):

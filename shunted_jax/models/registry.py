@@ -1,8 +1,9 @@
 """The published variants, a row each, and how to build one by name."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from shunted_jax.errors import nearest
+from shunted_jax.models.fields import refuse_retired
 from shunted_jax.models.shunted import ShuntedTransformer
 
 # Paper section 3, "architecture details and variants"; the four widths, heads and ratios are the
@@ -39,8 +40,9 @@ def create_model(name: str, **fields) -> ShuntedTransformer:
     return ShuntedTransformer(**{**VARIANTS[name], **fields})
 
 
-def check_known_fields(names: Iterable[str]) -> None:
+def check_known_fields(names: Collection[str]) -> None:
     """Raises ValueError for a name that is no field of `ShuntedTransformer`, with the nearest."""
+    refuse_retired(names)
     known = set(ShuntedTransformer.__dataclass_fields__) - {"parent", "name"}
     for name in names:
         if name not in known:

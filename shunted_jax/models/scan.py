@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from shunted_jax.models.layers import DropPath, drop_path
+from shunted_jax.models.layers import DropPath
 
 
 def scan_blocks(
@@ -44,7 +44,7 @@ def scan_blocks(
             module = context.module
             if train and rates.any() and isinstance(module, DropPath):
                 key = _dropout_key(blocks, (*module.path, "Dropout_0"), index)
-                return drop_path(key, *args, rate)
+                return _drop_path(key, *args, rate)
             if train and isinstance(module, nn.Dropout) and module.rate:
                 kwargs = {**kwargs, "rng": _dropout_key(blocks, module.path, index)}
             return next_call(*args, **kwargs)
@@ -55,6 +55,13 @@ def scan_blocks(
     if remat:  # a loop's body is not merged with what is computed outside of it
         call = jax.checkpoint(call, prevent_cse=False)
     return jax.lax.scan(call, x, (params, rates, np.arange(len(blocks))))[0]
+
+
+def _drop_path(key: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
+    """Returns what `DropPath` does in training; `rate` is an array, which `nn.Dropout` refuses."""
+    keep = 1 - rate
+    kept = jax.random.bernoulli(key, keep, (len(x), 1, 1, 1))
+    return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
 
 
 def _dropout_key(blocks: Sequence[nn.Module], path: tuple[str, ...], index: jax.Array) -> jax.Array:

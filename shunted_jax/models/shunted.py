@@ -15,10 +15,14 @@ import numpy as np
 from einops import reduce
 from flax import linen as nn
 
-from shunted_jax.models.fields import STAGE_FIELDS, check_fields, check_images
-from shunted_jax.models.layers import ConvStem
-from shunted_jax.models.stage import Block, Stage
-from shunted_jax.ops.product import Dense
+from shunted_jax.models.attention import ShuntedSelfAttention
+from shunted_jax.models.block import Block
+from shunted_jax.models.embedding import ConvStem
+from shunted_jax.models.fields import STAGE_FIELDS, check_fields, check_images, refuse_retired
+from shunted_jax.models.layers import Dense
+from shunted_jax.models.mlp import DetailFeedForward
+from shunted_jax.models.numerics import Numerics
+from shunted_jax.models.stage import Stage
 
 
 class ShuntedTransformer(nn.Module):
@@ -41,11 +45,10 @@ class ShuntedTransformer(nn.Module):
         attn_drop_rate: the probability to drop an attention weight; 0 in every recipe.
         drop_path_rate: the last block's probability to drop a sample's branch; it rises linearly
             from 0 at the first block.
-        depthwise_form: "conv" or "shift", see `models/depthwise.py` and `models/detail.py`; None
-            takes what is fastest on the backend.
-        feed_forward_form: "plain" or "fused", a kernel for TPUs, see `models/feed_forward.py`;
-            None takes "plain".
-        attend_form: likewise of the attention, see `models/attend.py`.
+        compute: how it is computed, with the same parameters and, to rounding, the same results:
+            "auto" takes what is fastest on the platform that a program is for; "reference" is plain
+            JAX, the form to read and to change; "pallas" takes the TPU kernels of `ops/pallas` and
+            raises where they cannot apply.
         remat: in training, keep of each block only its input, and compute the rest again for the
             gradients: less memory for about a third more work, and the same parameters.
         scan_blocks: run each stage's blocks as a loop, of which one block is compiled: with the
@@ -71,13 +74,16 @@ class ShuntedTransformer(nn.Module):
     drop_rate: float = 0.0
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
-    depthwise_form: str | None = None
-    feed_forward_form: str | None = None
-    attend_form: str | None = None
+    compute: str = "auto"
     remat: bool = False
     scan_blocks: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+
+    def __new__(cls, *args, **fields):  # noqa: D102
+        del args
+        refuse_retired(fields)
+        return super().__new__(cls)
 
     def __post_init__(self):
         for name in STAGE_FIELDS:  # lists, as JSON gives them, would leave the module unhashable
@@ -96,36 +102,39 @@ class ShuntedTransformer(nn.Module):
         return max(stride * r for stride, r in zip(self.strides, self.sr_ratios, strict=True))
 
     def setup(self):  # noqa: D102
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.stem = ConvStem(self.embed_dims[0], self.num_stem_convs, **dtypes)
-        rates = np.linspace(0, self.drop_path_rate, sum(self.depths)).tolist()
+        numerics = Numerics(self.dtype, self.param_dtype, self.compute)
+        self.stem = ConvStem(self.embed_dims[0], self.num_stem_convs, numerics)
         ends = np.cumsum(self.depths).tolist()
+        rates = np.linspace(0, self.drop_path_rate, ends[-1]).tolist()
         self.stages = [
             Stage(
                 self.embed_dims[index],
-                block=partial(
-                    Block,
-                    num_heads=self.num_heads[index],
-                    mlp_ratio=self.mlp_ratios[index],
-                    sr_ratio=self.sr_ratios[index],
-                    qkv_bias=self.qkv_bias,
-                    drop_rate=self.drop_rate,
-                    attn_drop_rate=self.attn_drop_rate,
-                    depthwise_form=self.depthwise_form,
-                    feed_forward_form=self.feed_forward_form,
-                    attend_form=self.attend_form,
-                    **dtypes,
-                ),
-                drop_path_rates=tuple(rates[end - depth : end]),
+                self._block(index, numerics),
+                tuple(rates[end - depth : end]),
                 embed_patches=index > 0,
                 remat=self.remat,
                 scan_blocks=self.scan_blocks,
-                **dtypes,
+                numerics=numerics,
             )
             for index, (depth, end) in enumerate(zip(self.depths, ends, strict=True))
         ]
         if self.num_classes:
             self.head = Dense(self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype)
+
+    def _block(self, stage: int, numerics: Numerics) -> partial:
+        """Returns what makes a block of a stage, given its `drop_path_rate` and `name`."""
+        attention = partial(
+            ShuntedSelfAttention,
+            self.num_heads[stage],
+            self.sr_ratios[stage],
+            qkv_bias=self.qkv_bias,
+            drop_rate=self.drop_rate,
+            attn_drop_rate=self.attn_drop_rate,
+            numerics=numerics,
+        )
+        hidden_dim = int(self.embed_dims[stage] * self.mlp_ratios[stage])
+        mlp = partial(DetailFeedForward, hidden_dim, drop_rate=self.drop_rate, numerics=numerics)
+        return partial(Block, attention, mlp, numerics=numerics)
 
     def features(self, images: jax.Array, *, train: bool = False) -> tuple[jax.Array, ...]:
         """Returns every stage's feature map, after its norm.

@@ -1,55 +1,56 @@
-"""The attention of a group of heads as one TPU kernel each way, for programs on any mesh.
-
-It computes what the separate operations in `attention.Attend` do, which stay the reference. What is
-said in `feed_forward.py` of never having run on a TPU holds here too.
-"""
+"""The attention of a group of heads as one TPU kernel each way, for programs on any mesh."""
 
 from functools import partial
 
 import jax
-import jax.numpy as jnp
+from einops import rearrange
 
 from shunted_jax.ops.pallas import attention_kernel as kernels
-from shunted_jax.ops.pallas.on_each_device import batch_devices, on_each_device
+from shunted_jax.ops.pallas.limits import check_dtype, check_shared, is_interpreted, refuse
+from shunted_jax.ops.pallas.on_each_device import on_each_device
 
 _VMEM_BUDGET = 40 * 2**20
 
 
-def is_fusible(q: jax.Array, k: jax.Array, num_heads: int) -> bool:
-    """Returns whether the kernels apply to these queries and keys.
+def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Returns softmax(Q K^T / sqrt(d)) V of each head; only q, k and v are kept for the gradients.
 
     Args:
-        q: [batch, queries, channels].
-        k: [batch, keys, channels].
-        num_heads: of the group.
-    """
-    batch, queries, channels = q.shape
-    devices = batch_devices()
-    return (
-        q.dtype == jnp.bfloat16
-        and batch % devices == 0
-        and channels // num_heads % 16 == 0  # a head's channels are whole registers of bfloat16
-        and kernels.vmem_bytes(queries, k.shape[1], channels) <= _VMEM_BUDGET
-    )
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def fused_attend(num_heads: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Returns softmax(Q K^T / sqrt(d)) V for all heads of a group.
-
-    Only q, k and v are kept for the gradients.
-
-    Args:
-        num_heads: of the group.
-        q: [batch, queries, channels], channels being num_heads x d.
-        k: [batch, keys, channels].
-        v: [batch, keys, channels].
+        q: [batch, queries, heads, d], bfloat16.
+        k: [batch, keys, heads, d].
+        v: [batch, keys, heads, d].
 
     Returns:
-        [batch, queries, channels], of q's dtype.
-    """
+        [batch, queries, heads, d], of q's dtype.
 
-    def forward(maps, weights, interpret):
+    Raises:
+        UserError: the kernels cannot apply, for their dtype, shapes or batch; or, when the program
+            is lowered, for its platform.
+    """
+    _check(q, k)
+    num_heads = q.shape[2]
+    q, k, v = (rearrange(t, "b t n d -> b t (n d)") for t in (q, k, v))
+    out = _attention(num_heads, is_interpreted(), q, k, v)
+    return rearrange(out, "b t (n d) -> b t n d", n=num_heads)
+
+
+def _check(q: jax.Array, k: jax.Array) -> None:
+    check_dtype(q.dtype)
+    batch, queries, num_heads, d = q.shape
+    check_shared(batch)
+    if d % 16:  # a head's channels are whole registers of bfloat16
+        refuse(f"a head has {d} channels, and the kernels want a multiple of 16")
+    needed = kernels.vmem_bytes(queries, k.shape[1], num_heads * d)
+    if needed > _VMEM_BUDGET:
+        refuse(
+            f"{queries} queries and {k.shape[1]} keys take {needed / 2**20:.0f} MiB on the chip, "
+            f"and {_VMEM_BUDGET // 2**20} MiB is all there is: the images are too large"
+        )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attention(num_heads, interpret, q, k, v):
+    def forward(maps, weights):
         del weights
         q, k, v = maps
         out = kernels.attend(_turned(q), k, v, num_heads=num_heads, interpret=interpret)
@@ -59,12 +60,12 @@ def fused_attend(num_heads: int, q: jax.Array, k: jax.Array, v: jax.Array) -> ja
     return out
 
 
-def _forward(num_heads, q, k, v):
-    return fused_attend(num_heads, q, k, v), (q, k, v)
+def _forward(num_heads, interpret, q, k, v):
+    return _attention(num_heads, interpret, q, k, v), (q, k, v)
 
 
-def _backward(num_heads, kept, dout):
-    def backward(maps, weights, interpret):
+def _backward(num_heads, interpret, kept, dout):
+    def backward(maps, weights):
         del weights
         q, k, v, dout = maps
         dq, dk, dv = kernels.attend_gradients(
@@ -76,8 +77,8 @@ def _backward(num_heads, kept, dout):
     return gradients
 
 
-fused_attend.defvjp(_forward, _backward)
+_attention.defvjp(_forward, _backward)
 
 
 def _turned(x: jax.Array) -> jax.Array:
-    return x.transpose(0, 2, 1)
+    return rearrange(x, "b t c -> b c t")

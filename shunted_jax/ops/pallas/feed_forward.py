@@ -1,12 +1,7 @@
 """The detail-specific feed-forward as one TPU kernel each way, for programs on any mesh.
 
-It computes what the separate operations in `layers.DetailFeedForward` do, which stay the reference:
-in float32 to rounding, and in bfloat16 with fewer roundings. `feed_forward_kernel.py` has the
-kernels, and docs/performance_tpu.md what they save.
-
-The kernels were compiled for TPUs and checked in Pallas's interpreter. They have not run on a TPU:
-what is known is how many bytes they move, not how long they take. So nobody gets them who did not
-ask for them.
+It computes what the layers of `models/mlp.py` do: in float32 to rounding, and in bfloat16 with
+fewer roundings.
 """
 
 from functools import partial
@@ -14,10 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from shunted_jax.ops.pallas import feed_forward_call as kernels
 from shunted_jax.ops.pallas.feed_forward_kernel import LANES
-from shunted_jax.ops.pallas.on_each_device import batch_devices, on_each_device
+from shunted_jax.ops.pallas.limits import check_dtype, check_shared, is_interpreted, refuse
+from shunted_jax.ops.pallas.on_each_device import on_each_device
+from shunted_jax.ops.partitioning import batch_devices
 
 # A v5p core has 64 MiB of VMEM, v5e and v6e twice as much; the compiler wants some for itself.
 _VMEM_BUDGET = 56 * 2**20
@@ -27,46 +25,63 @@ _SUBLANES = 8
 _ROWS_AT_A_TIME = 512
 
 
-def batch_tile(shape: tuple[int, ...], hidden_dim: int, dtype: jnp.dtype) -> int | None:
-    """Returns how many images the kernels take at a time; None where they do not apply.
-
-    Args:
-        shape: [batch, height, width, dim], the map's, the batch being all devices'.
-        hidden_dim: channels of the hidden map.
-        dtype: the map's.
-    """
-    batch, height, width, dim = shape
-    devices = batch_devices()
-    if dtype != jnp.bfloat16 or hidden_dim % LANES or batch % devices:
-        return None
-    tile, fitting = _SUBLANES, None
-    while (batch // devices) % tile == 0:
-        map_shape = (height, width, batch // devices, dim)
-        if kernels.vmem_bytes(map_shape, hidden_dim, dtype, tile) > _VMEM_BUDGET:
-            break
-        if fitting and width * tile > _ROWS_AT_A_TIME:
-            break
-        tile, fitting = 2 * tile, tile
-    return fitting
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def fused_feed_forward(tile: int, x: jax.Array, params: dict[str, Any]) -> jax.Array:
+def feed_forward(x: jax.Array, params: dict[str, Any]) -> jax.Array:
     """Returns fc2(GELU(y + DepthwiseConv3x3(y))) with y = fc1(x).
 
-    Only x and the parameters are kept for the gradients. Under a mesh (`jax.set_mesh` and the
-    like), the batch is taken to be split over all its axes.
+    Only x and the parameters are kept for the gradients.
 
     Args:
-        tile: as `batch_tile` returns it.
-        x: [batch, height, width, dim].
-        params: of `layers.DetailFeedForward`.
+        x: [batch, height, width, dim], bfloat16.
+        params: of `models/mlp.py`, {"fc1", "depthwise", "fc2"} of {"kernel", "bias"}.
 
     Returns:
         [batch, height, width, dim], of x's dtype.
-    """
 
-    def forward(maps, weights, interpret):
+    Raises:
+        UserError: the kernels cannot apply, for their dtype, shapes or batch; or, when the program
+            is lowered, for its platform.
+    """
+    check_dtype(x.dtype)
+    check_shared(x.shape[0])
+    tile = batch_tile(x.shape, params["fc1"]["bias"].size)
+    return call_kernels(tile, is_interpreted(), x, params)
+
+
+def batch_tile(shape: tuple[int, ...], hidden_dim: int) -> int:
+    """Returns how many images the kernels take at a time.
+
+    Args:
+        shape: [batch, height, width, dim], the bfloat16 map's, the batch being all devices'.
+        hidden_dim: channels of the hidden map.
+
+    Raises:
+        UserError: the kernels cannot apply to such shapes.
+    """
+    batch, height, width, dim = shape
+    if hidden_dim % LANES:
+        refuse(f"the hidden map is {hidden_dim} channels wide, and must be a multiple of {LANES}")
+    batch //= batch_devices()
+    if batch % _SUBLANES:
+        refuse(f"a device has {batch} images, and must have a multiple of {_SUBLANES}")
+    tile, fitting = _SUBLANES, None
+    while batch % tile == 0:
+        needed = kernels.vmem_bytes((height, width, batch, dim), hidden_dim, jnp.bfloat16, tile)
+        if needed > _VMEM_BUDGET or (fitting and width * tile > _ROWS_AT_A_TIME):
+            break
+        tile, fitting = 2 * tile, tile
+    if fitting is None:
+        refuse(
+            f"a map of {height} x {width} x {dim} with a hidden width of {hidden_dim} takes "
+            f"{needed / 2**20:.0f} MiB on the chip, and {_VMEM_BUDGET // 2**20} MiB is all there is"
+        )
+    return fitting
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def call_kernels(tile: int, interpret: bool, x: jax.Array, params: dict[str, Any]) -> jax.Array:
+    """Does what `feed_forward` does, `tile` images at a time, with maps of any dtype."""
+
+    def forward(maps, weights):
         (x,), (weights, bias2) = map(_to_kernel, maps), weights
         out = kernels.feed_forward(x, weights, bias2, batch_tile=tile, interpret=interpret)
         return _from_kernel(out), ()
@@ -76,14 +91,14 @@ def fused_feed_forward(tile: int, x: jax.Array, params: dict[str, Any]) -> jax.A
     return out
 
 
-def _forward(tile, x, params):
-    return fused_feed_forward(tile, x, params), (x, params)
+def _forward(tile, interpret, x, params):
+    return call_kernels(tile, interpret, x, params), (x, params)
 
 
-def _backward(tile, kept, dout):
+def _backward(tile, interpret, kept, dout):
     x, params = kept
 
-    def backward(maps, weights, interpret):
+    def backward(maps, weights):
         x, dout = map(_to_kernel, maps)
         dx, gradients = kernels.feed_forward_gradients(
             x, dout, weights, batch_tile=tile, interpret=interpret
@@ -104,7 +119,7 @@ def _backward(tile, kept, dout):
     return dx, jax.tree.map(lambda grad, leaf: grad.astype(leaf.dtype), dparams, params)
 
 
-fused_feed_forward.defvjp(_forward, _backward)
+call_kernels.defvjp(_forward, _backward)
 
 
 def _weights(params: dict[str, Any], dtype: jnp.dtype) -> kernels.Weights:
@@ -119,8 +134,8 @@ def _weights(params: dict[str, Any], dtype: jnp.dtype) -> kernels.Weights:
 
 
 def _to_kernel(x: jax.Array) -> jax.Array:
-    return x.transpose(1, 2, 0, 3)
+    return rearrange(x, "b h w c -> h w b c")
 
 
 def _from_kernel(x: jax.Array) -> jax.Array:
-    return x.transpose(2, 0, 1, 3)
+    return rearrange(x, "h w b c -> b h w c")

@@ -156,7 +156,9 @@ def make_eval_step(
     `batch` has a `mask`, bool [batch], besides. The metrics are `loss`, `top1` and `top5` over the
     real examples; the rows are {"label", "prediction"}, int32 [batch], and the mask.
     """
-    float32_model = model.clone(dtype=jnp.float32)
+    # The kernels compute in bfloat16 alone.
+    compute = "auto" if model.compute == "pallas" else model.compute
+    float32_model = model.clone(dtype=jnp.float32, compute=compute)
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[Metrics, Batch]:
         images = normalize(batch["image"], config.data.mean, config.data.std)

@@ -1,0 +1,26 @@
+"""How a module computes, as opposed to what: no field here changes what parameters mean."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Numerics:
+    """What every module of a network is given alike.
+
+    Attributes:
+        dtype: of the computation.
+        param_dtype: of the parameters.
+        compute: which form of a computation runs, see `ShuntedTransformer.compute`.
+    """
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    compute: str = "auto"
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """The two dtypes, as Flax's own layers take them."""
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
