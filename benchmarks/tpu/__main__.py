@@ -1,9 +1,9 @@
 """Compiles the training and inference steps for TPUs without one, and says what they cost.
 
     python -m benchmarks.tpu                                    # shunted_t, one v5e chip
-    python -m benchmarks.tpu --kernels none both --json=docs/tpu_aot.json
+    python -m benchmarks.tpu --compute auto pallas --json=docs/tpu_aot.json
     python -m benchmarks.tpu --chip v5e v5p v6e --scale host slice --part train evaluate
-    python -m benchmarks.tpu --part block1 --kernels both      # one block: a minute or less
+    python -m benchmarks.tpu --part block1 --compute pallas      # one block: a minute or less
 
 Needs `pip install 'jax[tpu]'`, and no TPU; a training step takes minutes to compile. The programs
 are those of a run with configs/VARIANT.py: bfloat16, AdamW, the state given up to the step. All
@@ -51,13 +51,13 @@ class Case:
     scale: str
     part: str
     batch_per_chip: int
-    kernels: str
+    compute: str
     augment: bool
 
     def __str__(self) -> str:
         recipe = " with augmentation" if self.augment else ""
         return (
-            f"{self.variant} {self.part}{recipe}, kernels {self.kernels}, "
+            f"{self.variant} {self.part}{recipe}, compute {self.compute}, "
             f"{self.batch_per_chip} on {self.chip} {self.scale}"
         )
 
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     several("--chip", [*tpu_topology.TOPOLOGIES], "v5e", "which TPU")
     several("--scale", tpu_topology.SCALES, "chip", "how many; a slice is 256 chips")
     several("--part", tpu_programs.PARTS, "train", "a step, or one block's forward and backward")
-    several("--kernels", tpu_programs.KERNELS, "none", "parts that are Pallas kernels")
+    several("--compute", tpu_programs.COMPUTE, "auto", "pallas takes the TPU kernels")
     parser.add_argument("--batch-per-chip", type=int, default=64)
     parser.add_argument(
         "--augment", action="store_true", help="train with the recipe's mixing, erasing, drop path"
@@ -100,14 +100,14 @@ def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
         for chip in arguments.chip:
             for scale in arguments.scale:
                 for part in arguments.part:
-                    for kernels in arguments.kernels:
+                    for compute in arguments.compute:
                         yield Case(
                             variant,
                             chip,
                             scale,
                             part,
                             arguments.batch_per_chip,
-                            kernels,
+                            compute,
                             arguments.augment,
                         )
 
@@ -119,7 +119,7 @@ def _measure(case: Case, hlo_folder: Path | None) -> dict[str, Any]:
         case.part,
         devices,
         batch_per_chip=case.batch_per_chip,
-        kernels=case.kernels,
+        compute=case.compute,
         augment=case.augment,
     )
     start = time.perf_counter()
@@ -186,7 +186,7 @@ def _progress(what: str) -> Iterator[None]:
 def _print_table(figures: list[dict[str, Any]]) -> None:
     print(f"jax {jax.__version__}, a chip's figures\n")
     print(
-        "| program | TPU | kernels | TFLOP | bytes accessed | operands and results "
+        "| program | TPU | compute | TFLOP | bytes accessed | operands and results "
         "| memory traffic | temporary | peak | roofline | compiled in | collectives |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
@@ -194,7 +194,7 @@ def _print_table(figures: list[dict[str, Any]]) -> None:
         print(
             f"| {row['variant']} {row['part']}{', augmented' if row['augment'] else ''} "
             f"| {row['devices']} x {row['chip']}, {row['batch_per_chip']} a chip "
-            f"| {row['kernels']} | {row['gigaflops'] / 1e3:.2f} "
+            f"| {row['compute']} | {row['gigaflops'] / 1e3:.2f} "
             f"| {row['gigabytes_accessed']:.1f} GB "
             f"| {row['operands_and_results_gigabytes']:.1f} GB "
             f"| {row['memory_traffic_gigabytes']:.1f} GB "

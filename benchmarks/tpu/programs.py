@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
-from shunted_jax.models.stage import Block
 from shunted_jax.training.devices.sharding import batch_sharding, make_mesh, replicated
 from shunted_jax.training.run import make_model
 from shunted_jax.training.step import programs
@@ -18,12 +17,7 @@ from shunted_jax.training.step.optimizer import make_optimizer
 
 BLOCKS = ("block1", "block2", "block3", "block4")
 PARTS = ("train", "evaluate", "inference", *BLOCKS)
-KERNELS = {
-    "none": (),
-    "feed_forward": ("feed_forward_form",),
-    "attend": ("attend_form",),
-    "both": ("feed_forward_form", "attend_form"),
-}
+COMPUTE = ("auto", "pallas")
 _CLASSES = 1000
 
 
@@ -33,7 +27,7 @@ def lower(
     devices: Sequence[jax.Device],
     *,
     batch_per_chip: int,
-    kernels: str,
+    compute: str,
     augment: bool,
 ) -> jax.stages.Lowered:
     """Returns a program ready to be compiled.
@@ -45,14 +39,13 @@ def lower(
             backward.
         devices: to compile for.
         batch_per_chip: images on each device.
-        kernels: which parts are Pallas kernels, a key of `KERNELS`.
+        compute: as the network takes it: "pallas" for the TPU kernels.
         augment: train with the recipe's mixing, erasing and drop path; without, a step is the
             network, its gradients and AdamW alone.
     """
     config = importlib.import_module(f"configs.{variant}").get_config()
     config.batch_size = config.eval_batch_size = batch_per_chip * len(devices)
-    for field in KERNELS[kernels]:
-        setattr(config.model, field, "fused")
+    config.model.compute = compute
     if not augment:
         config.model.drop_path_rate = 0.0
         config.augment = dataclasses.replace(
@@ -88,14 +81,7 @@ def _lower_block(
     model: ShuntedTransformer, stage: int, config: Config, mesh: Mesh
 ) -> jax.stages.Lowered:
     """Returns a block's output and the gradients for a given one of its output."""
-    block = Block(
-        num_heads=model.num_heads[stage],
-        mlp_ratio=model.mlp_ratios[stage],
-        sr_ratio=model.sr_ratios[stage],
-        feed_forward_form=model.feed_forward_form,
-        attend_form=model.attend_form,
-        dtype=model.dtype,
-    )
+    block = model.block(stage)(name="block")
     side = config.data.image_size // model.strides[stage]
     shape = (config.batch_size, side, side, model.embed_dims[stage])
     maps, everywhere = batch_sharding(mesh), replicated(mesh)

@@ -102,14 +102,14 @@ class ShuntedTransformer(nn.Module):
         return max(stride * r for stride, r in zip(self.strides, self.sr_ratios, strict=True))
 
     def setup(self):  # noqa: D102
-        numerics = Numerics(self.dtype, self.param_dtype, self.compute)
+        numerics = self.numerics
         self.stem = ConvStem(self.embed_dims[0], self.num_stem_convs, numerics)
         ends = np.cumsum(self.depths).tolist()
         rates = np.linspace(0, self.drop_path_rate, ends[-1]).tolist()
         self.stages = [
             Stage(
                 self.embed_dims[index],
-                self._block(index, numerics),
+                self.block(index),
                 tuple(rates[end - depth : end]),
                 embed_patches=index > 0,
                 remat=self.remat,
@@ -121,8 +121,14 @@ class ShuntedTransformer(nn.Module):
         if self.num_classes:
             self.head = Dense(self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype)
 
-    def _block(self, stage: int, numerics: Numerics) -> partial:
+    @property
+    def numerics(self) -> Numerics:
+        """How every module of the network computes."""
+        return Numerics(self.dtype, self.param_dtype, self.compute)
+
+    def block(self, stage: int) -> partial:
         """Returns what makes a block of a stage, given its `drop_path_rate` and `name`."""
+        numerics = self.numerics
         attention = partial(
             ShuntedSelfAttention,
             self.num_heads[stage],

@@ -12,7 +12,7 @@ from benchmarks.tpu import hlo_traffic
 from benchmarks.tpu import topology as tpu_topology
 from shunted_jax.config import MeshConfig
 from shunted_jax.errors import UserError
-from shunted_jax.models.stage import Block
+from shunted_jax.models import ShuntedTransformer
 from shunted_jax.reporting.peaks import peak_bandwidth, peak_flops
 from shunted_jax.training.devices.sharding import BATCH_SPEC, make_mesh
 from shunted_jax.training.step.programs import traced_under
@@ -81,7 +81,9 @@ def test_kernels_compile(chip):
     assert peak_bandwidth(devices[0])
     mesh = make_mesh(MeshConfig(), devices)
     maps, everywhere = NamedSharding(mesh, BATCH_SPEC), NamedSharding(mesh, P())
-    block = Block(2, 8, 2, feed_forward_form="fused", attend_form="fused", dtype=jnp.bfloat16)
+    fields = {"embed_dims": (64,), "num_heads": (2,), "mlp_ratios": (8,), "sr_ratios": (2,)}
+    model = ShuntedTransformer(depths=(1,), **fields, dtype=jnp.bfloat16, compute="pallas")
+    block = model.block(0)(name="block")
     x = jax.ShapeDtypeStruct((8 * len(devices), 14, 14, 64), jnp.bfloat16)
     params = jax.eval_shape(block.init, jax.random.key(0), x)
 

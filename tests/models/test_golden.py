@@ -10,39 +10,34 @@ from shunted_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig
 from shunted_jax.convert.key_map import key_map
 from shunted_jax.convert.state_dict import load_state_dict
 from shunted_jax.models import create_model
-from shunted_jax.ops import dispatch as forms
+from shunted_jax.ops import pallas
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.state import TrainState
 from shunted_jax.training.step.steps import make_train_step
 from tests.golden.cases import EVAL_CASES, TRAIN_CASE, case_inputs, load, logits_and_maps
 
-
-@pytest.fixture(params=["this backend's forms", "the other backends' forms"])
-def forms_of(request, monkeypatch):
-    """Has the network take this backend's forms, or those that it would take elsewhere."""
-    if request.param != "this backend's forms":
-        take_forms_of_other_backends(monkeypatch)
-
-
-def take_forms_of_other_backends(monkeypatch):
-    fastest = {name: {"otherwise": row["otherwise"]} for name, row in forms._FASTEST.items()}
-    monkeypatch.setattr(forms, "_FASTEST", fastest)
+COMPUTE = ("auto", "reference")
 
 
 @pytest.mark.parametrize("case", EVAL_CASES)
 def test_evaluation_agrees_with_published_model(case):
-    check_evaluation(case)
+    check_evaluation(case, "auto")
 
 
-def test_evaluation_agrees_in_the_forms_of_other_backends(monkeypatch):
-    take_forms_of_other_backends(monkeypatch)
-    check_evaluation("eval_shunted_t_200x232")  # whose maps have odd sides
+def test_evaluation_agrees_in_plain_jax():
+    check_evaluation("eval_shunted_t_200x232", "reference")  # whose maps have odd sides
 
 
-def check_evaluation(case):
+@pytest.mark.proof
+@pytest.mark.parametrize("case", EVAL_CASES)
+def test_every_evaluation_agrees_in_plain_jax(case):
+    check_evaluation(case, "reference")
+
+
+def check_evaluation(case, compute):
     golden = load(case)
     variant, weights, images = case_inputs(golden)
-    model = create_model(variant, num_classes=int(golden["num_classes"]))
+    model = create_model(variant, num_classes=int(golden["num_classes"]), compute=compute)
     variables = load_state_dict(model, weights)
     logits, maps = logits_and_maps(model, variables, images)
     np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=2e-5)
@@ -65,10 +60,11 @@ def test_without_classes_gives_pooled_features():
     np.testing.assert_allclose(pooled, golden["pooled"], rtol=0, atol=2e-5)
 
 
-def test_bfloat16_logits_point_where_float32_ones_do(forms_of):
+@pytest.mark.parametrize("compute", COMPUTE)
+def test_bfloat16_logits_point_where_float32_ones_do(compute):
     golden = load("eval_shunted_t_224")
     variant, weights, images = case_inputs(golden)
-    model = create_model(variant, dtype=jnp.bfloat16)
+    model = create_model(variant, dtype=jnp.bfloat16, compute=compute)
     variables = load_state_dict(model, weights)
     logits = jax.jit(model.apply)(variables, images)
     assert logits.dtype == jnp.float32
@@ -80,11 +76,10 @@ def test_bfloat16_logits_point_where_float32_ones_do(forms_of):
 def test_kernels_point_where_float32_does():
     golden = load("eval_shunted_t_224")
     variant, weights, images = case_inputs(golden)
-    model = create_model(
-        variant, dtype=jnp.bfloat16, feed_forward_form="fused", attend_form="fused"
-    )
+    model = create_model(variant, dtype=jnp.bfloat16, compute="pallas")
     eight = np.resize(images, (8, *images.shape[1:]))  # as many as the kernels take at a time
-    program = jax.jit(model.apply).trace(load_state_dict(model, weights), eight)
+    with pallas.interpreted():
+        program = jax.jit(model.apply).trace(load_state_dict(model, weights), eight)
     assert "pallas_call" in str(program.jaxpr)
     logits = program.lower().compile()(load_state_dict(model, weights), eight)
     expected = np.resize(golden["logits"], logits.shape)
@@ -101,22 +96,16 @@ class KeepGradients(optax.GradientTransformation):
         )
 
 
-@pytest.fixture(
-    scope="module",
-    params=["this backend's forms", pytest.param("the others'", marks=pytest.mark.proof)],
-)
+@pytest.fixture(scope="module", params=["auto", pytest.param("reference", marks=pytest.mark.proof)])
 def trained(request):
     """Returns the measured case, the first step's gradients and statistics, and all losses."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        if request.param == "the others'":
-            take_forms_of_other_backends(monkeypatch)
-        return train_on_measured_case()
+    return train_on_measured_case(request.param)
 
 
-def train_on_measured_case():
+def train_on_measured_case(compute):
     golden = load(TRAIN_CASE)
     variant, weights, images = case_inputs(golden)
-    model = create_model(variant, num_classes=int(golden["num_classes"]))
+    model = create_model(variant, num_classes=int(golden["num_classes"]), compute=compute)
     config = Config(
         model=ModelConfig(name=variant),
         # The measured images are normalised already, as these numbers leave them.

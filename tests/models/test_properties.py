@@ -13,15 +13,15 @@ from tests.support.quick import quick_jit
 
 @settings(max_examples=3)
 @given(fields=model_fields(), data=st.data())
-def test_gradients_are_finite_and_depthwise_forms_agree(fields, data):
+def test_gradients_are_finite_and_forms_agree(fields, data):
     model = ShuntedTransformer(**fields)
     sides = st.integers(model.min_image_size, model.min_image_size + 9)
     shape = (2, data.draw(sides, "height"), data.draw(sides, "width"), fields["in_channels"])
     images = jax.random.normal(jax.random.key(1), shape)
     variables = quick_jit(model.init)(jax.random.key(0), images)
 
-    def loss_and_gradients(form):
-        network = model.clone(depthwise_form=form)
+    def loss_and_gradients(compute):
+        network = model.clone(compute=compute)
 
         def loss(params):
             logits, _ = network.apply(
@@ -31,11 +31,11 @@ def test_gradients_are_finite_and_depthwise_forms_agree(fields, data):
 
         return quick_jit(jax.value_and_grad(loss))(variables["params"])
 
-    shift, conv = loss_and_gradients("shift"), loss_and_gradients("conv")
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(shift))
-    np.testing.assert_allclose(shift[0], conv[0], rtol=1e-5)
-    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(conv[1]))
-    for ours, theirs in zip(jax.tree.leaves(shift[1]), jax.tree.leaves(conv[1]), strict=True):
+    auto, reference = loss_and_gradients("auto"), loss_and_gradients("reference")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(auto))
+    np.testing.assert_allclose(auto[0], reference[0], rtol=1e-5)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(reference[1]))
+    for ours, theirs in zip(jax.tree.leaves(auto[1]), jax.tree.leaves(reference[1]), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * largest)
 
 

@@ -102,7 +102,7 @@ def test_a_missing_stream_is_missed(variables):
 
 def test_the_program_does_not_grow_with_the_blocks():
     def products(depth, *, scan):
-        model = MODEL.clone(depths=(depth, 1), scan_blocks=scan)
+        model = MODEL.clone(depths=(depth, 1), scan_blocks=scan, compute="reference")
         shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
         gradients = jax.grad(lambda p, v: model.apply({**v, "params": p}, IMAGES).sum())
         jaxpr = jax.make_jaxpr(gradients)(shapes["params"], shapes).jaxpr

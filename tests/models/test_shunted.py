@@ -110,7 +110,7 @@ def test_training_mode_updates_running_statistics_only(small):
 
 def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(small):
     _, _, images = small
-    model = shunted_jax.ShuntedTransformer(**SMALL, dtype=jnp.bfloat16)
+    model = shunted_jax.ShuntedTransformer(**SMALL, dtype=jnp.bfloat16, compute="reference")
     variables = quick_jit(model.init)(jax.random.key(0), images)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
@@ -217,7 +217,7 @@ def test_integer_images_are_refused():
         ({"depths": (1, 0, 4, 1)}, "stage 2 .* not positive"),
         ({"num_classes": -1}, "num_classes is -1"),
         ({"drop_path_rate": 1.0}, r"drop_path_rate is 1.0, and must be in \[0, 1\)"),
-        ({"depthwise_form": "fast"}, "'fast'.*'conv', 'shift'"),
+        ({"compute": "fast"}, "compute is 'fast', and must be one of auto, reference, pallas"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(changed, message):
@@ -230,6 +230,13 @@ def test_unknown_names_are_refused_with_those_that_exist():
         shunted_jax.create_model("shunted_x")
     with pytest.raises(ValueError, match="'drop_path'.*did you mean 'drop_path_rate'"):
         shunted_jax.create_model("shunted_t", drop_path=0.1)
+
+
+@pytest.mark.parametrize("name", ["depthwise_form", "feed_forward_form", "attend_form"])
+def test_fields_that_there_were_are_refused_with_the_one_in_their_place(name):
+    for make in (shunted_jax.create_model, shunted_jax.ShuntedTransformer):
+        with pytest.raises(ValueError, match=f"no field {name!r} any more: take 'compute'"):
+            make("shunted_t", **{name: None})
 
 
 def test_fields_survive_json():

@@ -18,7 +18,6 @@ from shunted_jax.augment.augmentation import Augmented, augment, normalize
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.training.step.bad_steps import skip_bad_steps
-from shunted_jax.training.step.gradient_norm import global_norm
 from shunted_jax.training.step.layer_decay import is_in_head
 from shunted_jax.training.step.metrics import Mean, correct_in_top_k, score
 from shunted_jax.training.step.state import TrainState
@@ -74,7 +73,7 @@ def make_update(
             opt_state=opt_state,
             ema_params=_moved(state.ema_params, params, config.ema_decay),
         )
-        return new_state, metrics | {"grad_norm": Mean(global_norm(grads), jnp.float32(1))}
+        return new_state, metrics | {"grad_norm": Mean(optax.tree.norm(grads), jnp.float32(1))}
 
     return update
 

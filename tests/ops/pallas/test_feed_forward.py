@@ -1,8 +1,10 @@
-"""The fused feed-forward is the plain one: values, gradients, on one device and on eight.
+"""The feed-forward's kernels compute the plain one: values, gradients, on one device and on eight.
 
 The kernels run in Pallas's interpreter here. That they compile for a TPU is checked by
 tests/benchmarks/test_tpu.py, where libtpu is installed.
 """
+
+import contextlib
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +14,25 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from shunted_jax.config import MeshConfig
-from shunted_jax.models import ShuntedTransformer
-from shunted_jax.models.layers import DetailFeedForward
-from shunted_jax.models.stage import Block
-from shunted_jax.ops.pallas.feed_forward import batch_tile, fused_feed_forward
+from shunted_jax.errors import UserError
+from shunted_jax.models.mlp import DetailFeedForward
+from shunted_jax.models.numerics import Numerics
+from shunted_jax.ops import pallas
+from shunted_jax.ops.pallas import limits
+from shunted_jax.ops.pallas.feed_forward import batch_tile, call_kernels
 from shunted_jax.training.devices.sharding import BATCH_SPEC, make_mesh
 from shunted_jax.training.step.programs import traced_under
 from tests.support.quick import quick_jit
 
 PLAIN = DetailFeedForward(256)
-FUSED = DetailFeedForward(256, form="fused", dtype=jnp.bfloat16)
+KERNELS = DetailFeedForward(256, numerics=Numerics(jnp.bfloat16, compute="pallas"))
+
+
+@pytest.fixture(autouse=True)
+def interpreted():
+    """Runs the kernels in the interpreter."""
+    with pallas.interpreted():
+        yield
 
 
 def random_arguments(batch, height, width, dim=8):
@@ -53,7 +64,7 @@ def cosine(ours, theirs):
 def test_float32_is_the_plain_form(height, width):
     arguments = random_arguments(16, height, width)  # two tiles of two chunks
     expected = quick_jit(lambda *a: both_ways(of_module(PLAIN), *a))(*arguments)
-    ours = quick_jit(lambda *a: both_ways(lambda x, p: fused_feed_forward(8, x, p), *a))(*arguments)
+    ours = quick_jit(lambda *a: both_ways(lambda x, p: call_kernels(8, True, x, p), *a))(*arguments)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max()),
         ours,
@@ -67,7 +78,7 @@ def test_bfloat16_is_nearer_to_float32_than_the_plain_form_is():
     x = x.astype(jnp.bfloat16)
     ours, plain = (
         quick_jit(lambda *a, m=module: both_ways(of_module(m), *a))(x, params, dout)
-        for module in (FUSED, FUSED.clone(form="plain"))
+        for module in (KERNELS, DetailFeedForward(256, numerics=Numerics(jnp.bfloat16)))
     )
     assert ours[0].dtype == ours[1].dtype == jnp.bfloat16
     distances = [
@@ -83,7 +94,7 @@ def test_eight_devices_give_what_one_does():
     x = x.astype(jnp.bfloat16)
 
     def program(*arguments):
-        return both_ways(of_module(FUSED), *arguments)
+        return both_ways(of_module(KERNELS), *arguments)
 
     expected = quick_jit(program)(x, params, dout)
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
@@ -107,64 +118,78 @@ def test_eight_devices_give_what_one_does():
     )
 
 
-def kernels_in(module, x, train=True):
-    """Returns how many kernels a TPU's program of a module has, forward."""
-    variables = jax.eval_shape(module.init, jax.random.key(0), x)
-    rngs = {"dropout": jax.random.key(0)}
-    program = jax.jit(lambda v, x: module.apply(v, x, train=train, rngs=rngs))
-    text = program.trace(variables, x).lower(lowering_platforms=("tpu",)).as_text()
-    return text.count("@tpu_custom_call")
-
-
-def test_where_the_kernel_is_taken():
+def test_a_program_for_a_tpu_holds_a_kernel_each_way():
     x = jax.ShapeDtypeStruct((16, 5, 3, 8), jnp.bfloat16)
-    assert kernels_in(FUSED, x) == 1
-    assert kernels_in(FUSED.clone(form=None), x) == 0
-    assert kernels_in(FUSED.clone(dtype=jnp.float32), x) == 0
-    dropping = FUSED.clone(drop_rate=0.1)
-    assert kernels_in(dropping, x) == 0
-    assert kernels_in(dropping, x, train=False) == 1
+    params = jax.eval_shape(KERNELS.init, jax.random.key(0), x)["params"]
+    program = jax.jit(
+        jax.value_and_grad(lambda p, x: jnp.sum(of_module(KERNELS)(x, p).astype(jnp.float32)))
+    )
+    with not_interpreted():
+        traced = program.trace(params, x)
+        text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("@tpu_custom_call") == 2
+
+
+@contextlib.contextmanager
+def not_interpreted():
+    token = limits._interpreting.set(False)
+    try:
+        yield
+    finally:
+        limits._interpreting.reset(token)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_other_platforms_are_refused(platform):
+    x = jnp.zeros((16, 5, 3, 8), jnp.bfloat16)
+    params = KERNELS.init(jax.random.key(0), x)["params"]
+    with not_interpreted():
+        traced = jax.jit(lambda x: of_module(KERNELS)(x, params)).trace(x)
+        with pytest.raises(UserError, match=f"TPU's.*platform '{platform}'; take compute='auto'"):
+            traced.lower(lowering_platforms=(platform,))
+
+
+@pytest.mark.parametrize(
+    ("changed", "shape", "message"),
+    [
+        ({"numerics": Numerics(compute="pallas")}, (16, 5, 3, 8), "float32, and .* bfloat16"),
+        ({"drop_rate": 0.1}, (16, 5, 3, 8), "drop_rate is 0.1"),
+        ({"hidden_dim": 192}, (16, 5, 3, 8), "192 channels wide, and must be a multiple of 128"),
+        ({}, (12, 5, 3, 8), "a device has 12 images, and must have a multiple of 8"),
+        ({}, (8, 96, 96, 64), "96 x 96 x 64 .* takes [0-9]+ MiB on the chip, and 56 MiB"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_reason(changed, shape, message):
+    module = KERNELS.clone(**changed)
+    x = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
+    variables = jax.eval_shape(module.init, jax.random.key(0), x)
+    with pytest.raises(UserError, match=f"compute='pallas' cannot apply: .*{message}"):
+        jax.eval_shape(lambda v, x: module.apply(v, x, train=True), variables, x)
 
 
 def test_tiles():
     def tile(batch, side, dim, hidden_dim=2048):
-        return batch_tile((batch, side, side, dim), hidden_dim, jnp.bfloat16)
+        return batch_tile((batch, side, side, dim), hidden_dim)
 
     # The published stages at 224 pixels and 64 images.
     stages = ((56, 64, 512), (28, 128, 1024), (14, 256, 1024), (7, 512, 2048))
     assert [tile(64, *stage) for stage in stages] == [8, 16, 32, 64]
     assert tile(24, 7, 512) == 8
-    assert tile(12, 7, 512) is None  # a register's rows would not be full
-    assert tile(64, 96, 64) is None  # one tile alone is more than fits
-    assert tile(64, 7, 512, hidden_dim=192) is None
-    assert tile(64, 7, 1024, hidden_dim=4096) is None  # the weights' gradients do not fit
+    with pytest.raises(UserError, match="MiB"):
+        tile(64, 7, 1024, hidden_dim=4096)  # the weights' gradients do not fit
 
 
 def test_tiles_are_of_a_devices_share():
     mesh = make_mesh(MeshConfig())
-    tile = traced_under(mesh, lambda batch: batch_tile((batch, 7, 7, 512), 1024, jnp.bfloat16))
+    tile = traced_under(mesh, lambda batch: batch_tile((batch, 7, 7, 512), 1024))
     assert tile(64) == 8
-    assert tile(72) is None
+    with pytest.raises(UserError, match="a device has 9 images"):
+        tile(72)
 
 
 def test_it_can_be_rematerialised():
     x, params, dout = random_arguments(8, 2, 3)
-    fused = jax.checkpoint(of_module(FUSED))
-    ours = quick_jit(lambda *a: both_ways(fused, *a))(x.astype(jnp.bfloat16), params, dout)
+    again = jax.checkpoint(of_module(KERNELS))
+    ours = quick_jit(lambda *a: both_ways(again, *a))(x.astype(jnp.bfloat16), params, dout)
     expected = quick_jit(lambda *a: both_ways(of_module(PLAIN), *a))(x, params, dout)
     assert min(jax.tree.leaves(jax.tree.map(cosine, ours, expected))) > 0.9999
-
-
-def test_parameters_start_alike():
-    x = jnp.ones((8, 2, 2, 16), jnp.bfloat16)
-    plain, fused = (
-        Block(2, 8, 1, feed_forward_form=form, dtype=jnp.bfloat16).init(jax.random.key(0), x)
-        for form in (None, "fused")
-    )
-    jax.tree.map(np.testing.assert_array_equal, plain, fused)
-
-
-def test_unknown_form_is_named():
-    for field in ("feed_forward_form", "attend_form"):
-        with pytest.raises(ValueError, match=f"{field} is 'fast'.*'fused', 'plain'"):
-            ShuntedTransformer(depths=(1, 1, 1, 1), **{field: "fast"})
