@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shunted_jax.convert.key_map import SHOWN_BY
 from shunted_jax.errors import UserError
 from shunted_jax.models import create_model, list_models
 from shunted_jax.models.fields import STAGE_FIELDS
@@ -85,7 +86,7 @@ def infer_fields(
         "num_stem_convs": len(stem_convs) - 2,  # beyond the first and the last
         "num_classes": num_classes,
         "in_channels": in_channels,
-        "qkv_bias": "block1.0.attn.q.bias" in tensors,
+        **{field: name in tensors for field, name in SHOWN_BY.items()},
     }
     if model is not None:
         _check_variant(fields, model)

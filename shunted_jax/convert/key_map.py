@@ -12,6 +12,9 @@ from einops import rearrange
 
 from shunted_jax.models.shunted import ShuntedTransformer
 
+# Fields that are either so or not, and the tensor that is there where they are.
+SHOWN_BY = {"qkv_bias": "block1.0.attn.q.bias"}
+
 # How a PyTorch tensor's axes lie in Flax, as einops patterns; None leaves them.
 _LINEAR = "o i -> i o"
 _CONV = "o i height width -> height width i o"
@@ -77,10 +80,7 @@ def _model_entries(model: ShuntedTransformer) -> Iterator[Entry]:
             yield from _norm(f"patch_embed{number}.norm", f"{stage}/patch_embed/norm")
         for block in range(depth):
             yield from _block_entries(
-                f"block{number}.{block}",
-                f"{stage}/blocks_{block}",
-                shunted=model.sr_ratios[index] > 1,
-                qkv_bias=model.qkv_bias,
+                model, index, f"block{number}.{block}", f"{stage}/blocks_{block}"
             )
         yield from _norm(f"norm{number}", f"{stage}/norm")
     if model.num_classes:
@@ -96,9 +96,11 @@ def _stem_entries(num_stem_convs: int) -> Iterator[Entry]:
     yield from _norm("patch_embed1.norm", "stem/norm")
 
 
-def _block_entries(torch_name: str, path: str, shunted: bool, qkv_bias: bool) -> Iterator[Entry]:
+def _block_entries(
+    model: ShuntedTransformer, stage: int, torch_name: str, path: str
+) -> Iterator[Entry]:
     yield from _norm(f"{torch_name}.norm1", f"{path}/norm1")
-    yield from _attention_entries(f"{torch_name}.attn", f"{path}/attention", shunted, qkv_bias)
+    yield from _attention_entries(model, stage, f"{torch_name}.attn", f"{path}/attention")
     yield from _norm(f"{torch_name}.norm2", f"{path}/norm2")
     yield from _linear(f"{torch_name}.mlp.fc1", f"{path}/mlp/fc1")
     yield from _conv(f"{torch_name}.mlp.dwconv.dwconv", f"{path}/mlp/depthwise")
@@ -106,9 +108,10 @@ def _block_entries(torch_name: str, path: str, shunted: bool, qkv_bias: bool) ->
 
 
 def _attention_entries(
-    torch_name: str, path: str, shunted: bool, qkv_bias: bool
+    model: ShuntedTransformer, stage: int, torch_name: str, path: str
 ) -> Iterator[Entry]:
-    yield from _linear(f"{torch_name}.q", f"{path}/q", qkv_bias)
+    shunted = model.sr_ratios[stage] > 1
+    yield from _linear(f"{torch_name}.q", f"{path}/q", model.qkv_bias)
     yield from _linear(f"{torch_name}.proj", f"{path}/proj")
     # PyTorch numbers the groups of heads: 1 is the coarse one, 2 the fine one.
     groups = (("1", f"{path}/coarse"), ("2", f"{path}/fine")) if shunted else (("", path),)
@@ -116,6 +119,6 @@ def _attention_entries(
         yield from _conv(f"{torch_name}.sr{suffix}", f"{group}/aggregation/conv")
         yield from _norm(f"{torch_name}.norm{suffix}", f"{group}/aggregation/norm")
     for suffix, group in groups:
-        yield from _linear(f"{torch_name}.kv{suffix}", f"{group}/kv", qkv_bias)
+        yield from _linear(f"{torch_name}.kv{suffix}", f"{group}/kv", model.qkv_bias)
     for suffix, group in groups:
         yield from _conv(f"{torch_name}.local_conv{suffix}", f"{group}/local_enhancement")

@@ -14,28 +14,35 @@ from shunted_jax.ops.precision import at_least_float32
 
 
 def dot_product_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, compute: str = "auto"
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    compute: str = "auto",
 ) -> jax.Array:
-    """Returns softmax(Q K^T / sqrt(d)) V of each head.
+    """Returns softmax(Q K^T / sqrt(d) + bias) V of each head.
 
     Args:
         q: [batch, queries, heads, d].
         k: [batch, keys, heads, d].
         v: [batch, keys, heads, d].
+        bias: what broadcasts to [batch, heads, queries, keys]; None adds none.
         compute: "reference" for plain JAX.
 
     Returns:
         [batch, queries, heads, d], of v's dtype.
     """
-    return _OPERATION(q, k, v, compute=compute)
+    arrays = (q, k, v) if bias is None else (q, k, v, bias)
+    return _OPERATION(*arrays, compute=compute)
 
 
-def attention_weights(q: jax.Array, k: jax.Array) -> jax.Array:
-    """Returns softmax(Q K^T / sqrt(d)), [batch, heads, queries, keys], in at least float32."""
+def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | float = 0) -> jax.Array:
+    """Returns softmax(Q K^T / sqrt(d) + bias), float32 at least, [batch, heads, queries, keys]."""
     precise = at_least_float32(q)
     scale = q.shape[-1] ** -0.5
     scores = jnp.einsum("bqnd,bknd->bnqk", q * scale, k, preferred_element_type=precise)
-    return nn.softmax(scores)
+    return nn.softmax(scores + bias)
 
 
 def weighted_values(weights: jax.Array, v: jax.Array) -> jax.Array:
@@ -43,14 +50,17 @@ def weighted_values(weights: jax.Array, v: jax.Array) -> jax.Array:
     return jnp.einsum("bnqk,bknd->bqnd", weights.astype(v.dtype), v)
 
 
-def _reference(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    return weighted_values(attention_weights(q, k), v)
+def _reference(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | float = 0) -> jax.Array:
+    return weighted_values(attention_weights(q, k, bias), v)
 
 
-def _by_quotient(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def _by_quotient(
+    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | float = 0
+) -> jax.Array:
     precise = at_least_float32(q)
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q, k, v))  # [batch, heads, tokens, d]
     scores = jnp.matmul(q * q.shape[-1] ** -0.5, k.mT, preferred_element_type=precise)
+    scores = scores + bias
     largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     exponentials = jnp.exp(scores - largest)
     sums = jnp.matmul(exponentials.astype(v.dtype), v, preferred_element_type=precise)

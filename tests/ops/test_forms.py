@@ -22,6 +22,7 @@ CASES = {
     "depthwise, large map": (depthwise_conv3x3, [(2, 10, 13, 6), (3, 3, 1, 6)]),
     "depthwise, one image": (depthwise_conv3x3, [(1, 9, 9, 1), (3, 3, 1, 1)]),
     "attention": (dot_product_attention, [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2]),
+    "attention, biased": (dot_product_attention, [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2, (3, 6, 5)]),
     "stem": (partial(convolution, stride=2, padding=3), [(2, 9, 12, 3), (7, 7, 3, 4)]),
     "stem's further convolutions": (partial(convolution, padding=1), [(2, 6, 5, 3), (3, 3, 3, 4)]),
     "patches": (partial(convolution, stride=2), [(2, 7, 9, 3), (2, 2, 3, 5)]),
