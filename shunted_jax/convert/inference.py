@@ -86,7 +86,7 @@ def infer_fields(
         "num_stem_convs": len(stem_convs) - 2,  # beyond the first and the last
         "num_classes": num_classes,
         "in_channels": in_channels,
-        **{field: name in tensors for field, name in SHOWN_BY.items()},
+        **{field: any(n.startswith(start) for n in tensors) for field, start in SHOWN_BY.items()},
     }
     if model is not None:
         _check_variant(fields, model)

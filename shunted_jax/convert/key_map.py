@@ -12,7 +12,7 @@ from einops import rearrange
 
 from shunted_jax.models.shunted import ShuntedTransformer
 
-# Fields that are either so or not, and the tensor that is there where they are.
+# Fields that are either so or not, and how the name of a tensor starts that is there if they are.
 SHOWN_BY = {"qkv_bias": "block1.0.attn.q.bias"}
 
 # How a PyTorch tensor's axes lie in Flax, as einops patterns; None leaves them.
