@@ -6,6 +6,8 @@ import tempfile
 
 from etils import epath
 
+from shunted_jax.adapters.buckets import is_of_bucket
+from shunted_jax.adapters.tensorstore import errno_in
 from shunted_jax.checkpoints.folders import whole_steps
 from shunted_jax.errors import in_a_line
 from shunted_jax.storage import in_bucket
@@ -42,7 +44,7 @@ def _last_saved(checkpoints: epath.Path) -> str:
 
 
 def _disk_problem(error: BaseException | None) -> str | None:
-    """Returns what the file system complains of, if it is that; tensorstore only says it in words.
+    """Returns what the file system complains of, if it is that.
 
     Args:
         error: with its causes.
@@ -51,9 +53,8 @@ def _disk_problem(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in numbers:
             return os.strerror(error.errno)
-        for number in numbers:
-            if os.strerror(number) in str(error):
-                return os.strerror(number)
+        if (number := errno_in(str(error), numbers)) is not None:
+            return os.strerror(number)
         error = error.__cause__ or error.__context__
     return None
 
@@ -65,10 +66,7 @@ def _bucket_problem(error: BaseException | None) -> str | None:
         error: with its causes.
     """
     while error is not None:
-        package = type(error).__module__.partition(".")[0]
-        # gcsfs raises an OSError without a number, too, and tensorstore says it in words.
-        of_gcsfs = package == "gcsfs" or (isinstance(error, OSError) and error.errno is None)
-        if of_gcsfs or "gs://" in str(error) or package in ("aiohttp", "google", "requests"):
+        if is_of_bucket(error):
             return in_a_line(error)
         error = error.__cause__ or error.__context__
     return None
