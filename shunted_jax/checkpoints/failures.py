@@ -1,4 +1,4 @@
-"""What keeps a run from being saved, told from its faults: a full disk, a bucket out of reach."""
+"""Why a run could not be saved: a full disk or a bucket out of reach, and not the program."""
 
 import errno
 import os
@@ -14,10 +14,10 @@ from shunted_jax.storage import in_bucket
 
 
 def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None:
-    """Returns what to say to whom a run could not be saved for; None if the run is to blame.
+    """Returns the sentence for a run that could not be saved; None if the program is to blame.
 
     Args:
-        error: with its causes.
+        error: what was raised; its causes are looked at, too.
         checkpoints: the folder of a run's checkpoints.
     """
     where, remedy = checkpoints.parent, "Make room and"
@@ -35,7 +35,7 @@ def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None
 
 
 def _last_saved(checkpoints: epath.Path) -> str:
-    # As on disk: Orbax has crossed out what was to go once the save that failed was done.
+    # From the disk: Orbax no longer lists the step that it would have removed after this save.
     try:
         kept = whole_steps(checkpoints)
     except Exception:  # the bucket, again
@@ -44,10 +44,10 @@ def _last_saved(checkpoints: epath.Path) -> str:
 
 
 def _disk_problem(error: BaseException | None) -> str | None:
-    """Returns what the file system complains of, if it is that.
+    """Returns what the file system complains of; None if it does not.
 
     Args:
-        error: with its causes.
+        error: what was raised; its causes are looked at, too.
     """
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writing alone
     while error is not None:
@@ -60,10 +60,10 @@ def _disk_problem(error: BaseException | None) -> str | None:
 
 
 def _bucket_problem(error: BaseException | None) -> str | None:
-    """Returns what a bucket, or what stands between it and this host, complains of, if it is that.
+    """Returns what a bucket complains of, or what stands in between; None if it does not.
 
     Args:
-        error: with its causes.
+        error: what was raised; its causes are looked at, too.
     """
     while error is not None:
         if is_of_bucket(error):
