@@ -1,5 +1,6 @@
 # make demo   sets up, trains on real images for two minutes, shows the result
 # make test   sets up, runs the test suite
+# make test-quick   runs a part of it that meets every package: for another Python or newer packages
 # make proofs   runs the tests that take whole runs: killed ones, several processes, fine-tuning
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
@@ -24,13 +25,22 @@ endif
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test proofs lint mutations bench torture clean
+.PHONY: demo test test-quick proofs lint mutations bench torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
 
 test: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not proof"
+
+# Exact outputs of T, whole runs, going on, checkpoints, conversion, data, what leans on packages.
+QUICK_TESTS := tests/models/test_golden.py tests/training/test_loop.py \
+  tests/training/recovery/test_resume.py tests/checkpoints tests/adapters tests/convert \
+  tests/data/test_decoding.py tests/data/test_digits.py tests/data/test_pipeline.py \
+  tests/commands/test_train.py tests/test_pretrained.py
+
+test-quick: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not proof" -k "not shunted_s and not shunted_b" $(QUICK_TESTS)
 
 proofs: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m proof

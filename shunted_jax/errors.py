@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from shunted_jax.adapters.tensorstore import without_spec
+
 
 class UserError(ValueError):
     """What was asked for cannot be done; the message names it and says the remedy.
@@ -28,7 +30,7 @@ class PreemptedError(Exception):
 
 def in_a_line(error: BaseException) -> str:
     """Returns what kind of error it is and what it says first."""
-    lines = str(error).partition(" [tensorstore_spec")[0].strip().splitlines()
+    lines = without_spec(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {(lines or ['no more is known'])[0][:300]}"
 
 

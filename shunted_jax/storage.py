@@ -5,6 +5,7 @@ import os
 
 from etils import epath
 
+from shunted_jax.adapters.buckets import list_each_time
 from shunted_jax.errors import UserError, in_a_line
 
 # What `pip install` takes for them.
@@ -19,6 +20,9 @@ def in_bucket(path: str | os.PathLike) -> bool:
 def reachable(path: str | os.PathLike) -> epath.Path:
     """Returns `path`, as one reads and writes folders and buckets alike.
 
+    It asks whether a bucket is there. From the first bucket on, gcsfs lists folders anew each time:
+    fsspec's configuration is changed for this process.
+
     Raises:
         UserError: it is an address of which nothing can be read here.
     """
@@ -30,7 +34,7 @@ def reachable(path: str | os.PathLike) -> epath.Path:
         raise UserError(f"{path}: of addresses, those such as gs://bucket/run are understood")
     if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
         raise UserError(f"{path}: to read and write buckets, pip install '{EXTRA}'")
-    _look_each_time()
+    list_each_time()
     try:
         there = epath.Path(f"gs://{bucket}").exists()
     except Exception as error:  # of sockets, HTTP, credentials: whatever stands in between
@@ -41,12 +45,3 @@ def reachable(path: str | os.PathLike) -> epath.Path:
     if not there:
         raise UserError(f"{path}: there is no bucket {bucket!r} that can be seen from here")
     return epath.Path(path)
-
-
-def _look_each_time() -> None:
-    """Has gcsfs forget what it has listed, as others write there, too: tensorstore for one."""
-    try:
-        import fsspec
-    except ImportError:
-        return  # TensorFlow reads, which keeps no lists
-    fsspec.config.conf.setdefault("gs", {}).setdefault("use_listings_cache", False)

@@ -1,4 +1,4 @@
-"""What keeps a run from being saved, told from its faults: a full disk, a bucket out of reach."""
+"""Why a run could not be saved: a full disk or a bucket out of reach, and not the program."""
 
 import errno
 import os
@@ -6,16 +6,18 @@ import tempfile
 
 from etils import epath
 
+from shunted_jax.adapters.buckets import is_of_bucket
+from shunted_jax.adapters.tensorstore import errno_in
 from shunted_jax.checkpoints.folders import whole_steps
 from shunted_jax.errors import in_a_line
 from shunted_jax.storage import in_bucket
 
 
 def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None:
-    """Returns what to say to whom a run could not be saved for; None if the run is to blame.
+    """Returns the sentence for a run that could not be saved; None if the program is to blame.
 
     Args:
-        error: with its causes.
+        error: what was raised; its causes are looked at, too.
         checkpoints: the folder of a run's checkpoints.
     """
     where, remedy = checkpoints.parent, "Make room and"
@@ -33,7 +35,7 @@ def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None
 
 
 def _last_saved(checkpoints: epath.Path) -> str:
-    # As on disk: Orbax has crossed out what was to go once the save that failed was done.
+    # From the disk: Orbax no longer lists the step that it would have removed after this save.
     try:
         kept = whole_steps(checkpoints)
     except Exception:  # the bucket, again
@@ -42,33 +44,29 @@ def _last_saved(checkpoints: epath.Path) -> str:
 
 
 def _disk_problem(error: BaseException | None) -> str | None:
-    """Returns what the file system complains of, if it is that; tensorstore only says it in words.
+    """Returns what the file system complains of; None if it does not.
 
     Args:
-        error: with its causes.
+        error: what was raised; its causes are looked at, too.
     """
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writing alone
     while error is not None:
         if isinstance(error, OSError) and error.errno in numbers:
             return os.strerror(error.errno)
-        for number in numbers:
-            if os.strerror(number) in str(error):
-                return os.strerror(number)
+        if (number := errno_in(str(error), numbers)) is not None:
+            return os.strerror(number)
         error = error.__cause__ or error.__context__
     return None
 
 
 def _bucket_problem(error: BaseException | None) -> str | None:
-    """Returns what a bucket, or what stands between it and this host, complains of, if it is that.
+    """Returns what a bucket complains of, or what stands in between; None if it does not.
 
     Args:
-        error: with its causes.
+        error: what was raised; its causes are looked at, too.
     """
     while error is not None:
-        package = type(error).__module__.partition(".")[0]
-        # gcsfs raises an OSError without a number, too, and tensorstore says it in words.
-        of_gcsfs = package == "gcsfs" or (isinstance(error, OSError) and error.errno is None)
-        if of_gcsfs or "gs://" in str(error) or package in ("aiohttp", "google", "requests"):
+        if is_of_bucket(error):
             return in_a_line(error)
         error = error.__cause__ or error.__context__
     return None

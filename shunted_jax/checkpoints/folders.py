@@ -7,6 +7,7 @@ from typing import Any
 
 from etils import epath
 
+from shunted_jax.adapters.orbax import COMMITTED, JSON_FILE
 from shunted_jax.errors import UserError
 from shunted_jax.storage import in_bucket, reachable
 
@@ -16,10 +17,6 @@ BEST_METRIC = "eval/top1"
 FORMAT_VERSION = 1
 
 _CHECKSUM = "checksum"
-
-# A bucket renames nothing, so that what is being saved lies there under its name; Orbax adds this
-# once it is whole.
-_COMMITTED = "commit_success.txt"
 
 
 def absolute(path: str | os.PathLike) -> epath.Path:
@@ -44,7 +41,7 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
         ValueError: they are not those that were saved, or no JSON at all.
         OSError: there are none.
     """
-    meta = json.loads((folder / "meta" / "metadata").read_text())
+    meta = json.loads((folder / "meta" / JSON_FILE).read_text())
     checksum = meta.pop(_CHECKSUM, None)  # converted weights have none
     if checksum not in (None, _checksum(meta)):
         raise ValueError("its metadata do not match their checksum")
@@ -53,7 +50,7 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
 
 def replace_meta(folder: epath.Path, meta: dict[str, Any]) -> None:
     """Puts other JSON values into a checkpoint's `meta`; at any moment, it has these or those."""
-    path = folder / "meta" / "metadata"
+    path = folder / "meta" / JSON_FILE
     beside = path if in_bucket(path) else path.with_name("metadata.new")  # objects change at once
     beside.write_text(json.dumps(with_checksum(meta)))
     if beside != path:
@@ -116,6 +113,6 @@ def whole_steps(run: epath.Path) -> list[int]:
 
 
 def _is_checkpoint(path: epath.Path) -> bool:
-    if in_bucket(path) and not (path / _COMMITTED).exists():
+    if in_bucket(path) and not (path / COMMITTED).exists():
         return False
     return all((path / item).is_dir() for item in ("params", "batch_stats", "meta"))

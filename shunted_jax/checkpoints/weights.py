@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from shunted_jax.checkpoints.folders import absolute, checkpoint_folder
 from shunted_jax.errors import UserError
@@ -89,29 +90,18 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
     trees = ["params", "batch_stats"]
     if (folder / "ema_params").is_dir():
         trees.append("ema_params")
-    handlers = ocp.CompositeCheckpointHandler(
-        **{name: ocp.PyTreeCheckpointHandler() for name in trees},
-        meta=ocp.JsonCheckpointHandler(),
-    )
     try:
-        with ocp.Checkpointer(handlers) as checkpointer:
-            saved = checkpointer.metadata(folder).item_metadata
-            items = checkpointer.restore(
-                folder,
-                ocp.args.Composite(
-                    **{name: _as_numpy(saved[name]) for name in trees},
-                    meta=ocp.args.JsonRestore(),
-                ),
-            )
+        # One by one: of a folder as a whole, Orbax warns of each item that is not asked for.
+        items = {name: _read_arrays(folder / name) for name in trees}
+        meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
-    return Weights(
-        **{name: items[name] for name in (*trees, "meta")},
-        step=int(folder.name) if folder.name.isdigit() else None,
-    )
+    return Weights(**items, meta=meta, step=int(folder.name) if folder.name.isdigit() else None)
 
 
-def _as_numpy(saved: Any) -> ocp.args.PyTreeRestore:
+def _read_arrays(item: epath.Path) -> dict[str, Any]:
+    handler = ocp.PyTreeCheckpointHandler()
+    saved = handler.metadata(item).tree
     # Asked for as numpy arrays, they do not need the devices that they were saved from.
-    args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved.tree)
-    return ocp.args.PyTreeRestore(restore_args=args)
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+    return handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))

@@ -15,7 +15,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from shunted_jax.checkpoints import echoes
+from shunted_jax.adapters.orbax import hush_failed_saves
 from shunted_jax.config import Config, Section, resolve
 from shunted_jax.errors import PreemptedError, RunError, UserError, nearest
 from shunted_jax.training.devices import distributed
@@ -31,7 +31,11 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
     What a user got wrong ends in a sentence and status 2, a full disk or a loss that is not finite
     in one and status 1, Ctrl-C in one and status 130, SIGTERM in one and status 143; any other
     exception keeps its traceback.
+
+    For this process, it also quiets what libraries repeat of a failed save: `hush_failed_saves`
+    says how.
     """
+    hush_failed_saves()
     try:
         app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
     except UserError as error:
@@ -73,13 +77,13 @@ def config_from_flag(name: str) -> tuple[Config, str]:
 
 
 def log_to_stderr() -> None:
-    """Shows the package's own log, and of other libraries what is a warning or worse.
+    """Sends the package's own log to stderr, and of other libraries what is a warning or worse.
 
+    This sets the handlers of the package's logger, in place of those it has, and absl's verbosity.
     Where several processes train as one, call it again once they are connected: from then on the
     first one speaks, and the others only of what goes wrong, under their number.
     """
     absl_logging.set_verbosity(absl_logging.WARNING)
-    echoes.hush()
     on_terminal = sys.stderr.isatty()
     handler = _BesideTheBar()
     text, level = "%(message)s" if on_terminal else "%(asctime)s %(message)s", logging.INFO

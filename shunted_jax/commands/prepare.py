@@ -8,7 +8,6 @@ Interrupted, the last two go on where they were when they are called again.
 """
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -33,8 +32,7 @@ def prepare_digits(data_dir: str | os.PathLike | None) -> Path:
     """
     builder = Digits(data_dir=data_dir, file_format="array_record")
     # Generated into a temporary folder and renamed: an interrupted call leaves no half data set.
-    with _offline():
-        builder.download_and_prepare()
+    builder.download_and_prepare()
     return Path(builder.data_dir)
 
 
@@ -42,26 +40,12 @@ def prepare_imagenet2012(
     source: str | os.PathLike, data_dir: str | os.PathLike | None, *, partial: bool = False
 ) -> Path:
     """Writes the `imagenet2012` data set from ILSVRC2012's archives: see `imagenet.build`."""
-    with _offline():
-        return imagenet.build(source, data_dir, partial=partial)
+    return imagenet.build(source, data_dir, partial=partial)
 
 
 def convert_tfrecords(source: str | os.PathLike, data_dir: str | os.PathLike) -> Path:
     """Writes a prepared data set of TFRecord files as ArrayRecord: see `tfrecords.convert`."""
-    with _offline():
-        return tfrecords.convert(source, data_dir)
-
-
-@contextlib.contextmanager
-def _offline():
-    # Before it writes, tensorflow-datasets asks its bucket for ready-made metadata of the name,
-    # which on a machine without a network is a long wait for nothing.
-    gcs = tfds.core.utils.gcs_utils
-    before, gcs._is_gcs_disabled = gcs._is_gcs_disabled, True
-    try:
-        yield
-    finally:
-        gcs._is_gcs_disabled = before
+    return tfrecords.convert(source, data_dir)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from shunted_jax.adapters.torch import refused_global
 from shunted_jax.errors import UserError
 
 # Older ones have known ways around weights_only.
@@ -110,10 +111,9 @@ def _clear_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        asked_for = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if asked_for:
+        if (asked_for := refused_global(error)) is not None:
             raise UserError(
-                f"{path} asks to load {asked_for[1]}, which weights do not need and which could "
+                f"{path} asks to load {asked_for}, which weights do not need and which could "
                 "run a stranger's code: refused, and nothing was run. Have network.state_dict() "
                 "saved alone"
             ) from error

@@ -13,6 +13,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from shunted_jax.adapters.simplejpeg import all_pixels_are_there
+
 _JPEG = b"\xff\xd8"
 
 
@@ -74,9 +76,8 @@ class EncodedImage:
         try:
             return simplejpeg.decode_jpeg(self._encoded, colorspace, **size)
         except ValueError as error:
-            # Stray bytes between the pixels and the end of the file mean that all pixels are there,
-            # and are common. Whatever else libjpeg warns of leaves part of the image grey.
-            if "extraneous bytes" in str(error):
+            # Stray bytes behind the pixels are common.
+            if all_pixels_are_there(error):
                 return simplejpeg.decode_jpeg(self._encoded, colorspace, strict=False, **size)
             raise BadImageError(f"a damaged JPEG file: {error}") from None
 

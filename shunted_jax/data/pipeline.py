@@ -13,12 +13,12 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent import futures
-from multiprocessing import resource_tracker
 
 import cv2
 import grain.python as grain
 import numpy as np
 
+from shunted_jax.adapters.grain import InARow, start_helper_of_workers
 from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
@@ -123,7 +123,7 @@ def train_batches(
         raise UserError("the training split holds no examples")
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle()
     dataset = (
-        (order if repeats == 1 else _InARow(order, repeats))
+        (order if repeats == 1 else InARow(order, repeats))
         .repeat()  # reshuffles every epoch
         # Before hosts take their shares: randomness must not depend on them.
         .random_map(LoadForTraining(source, transform, on_bad_image))
@@ -181,31 +181,12 @@ def eval_batches(
     return Batches(_iterate(dataset, min(num_workers, num_batches), num_threads), source)
 
 
-class _InARow(grain.MapDataset):
-    """Takes each element of the parent `times` times in a row, for as long as the parent is."""
-
-    def __init__(self, parent: grain.MapDataset, times: int):
-        super().__init__(parent)
-        self._times = times
-
-    def __len__(self) -> int:
-        return len(self._parent)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return self.slice(index)
-        epoch, position = divmod(index, len(self))
-        return self._parent[epoch * len(self) + position // self._times]
-
-
 def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> Iterator:
     # Each thread prepares a whole batch; what is ready waits in memory, hence no more of it.
     read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 1)
     iterable = dataset.to_iter_dataset(read_options)
     if num_workers:
-        # Started with the first worker, Python's own helper process would let through the signals
-        # that `_read_first` holds back.
-        resource_tracker.ensure_running()
+        start_helper_of_workers()  # now, as `_read_first` holds signals back
         options = grain.MultiprocessingOptions(num_workers=num_workers)
         iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
     return iter(iterable)

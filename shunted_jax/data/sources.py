@@ -101,7 +101,7 @@ def _open_prepared(
                 f"{folder or 'FOLDER'} --data-dir DIR"
             ) from None
         raise _not_prepared(dataset, where) from None
-    except (tfds.core.registered.DatasetNotFoundError, AssertionError, FileNotFoundError):
+    except (tfds.core.DatasetNotFoundError, AssertionError, FileNotFoundError):
         raise _not_prepared(dataset, where) from None
     except (KeyError, ValueError) as error:
         raise UserError(f"the data set {dataset!r} in {where} cannot be read: {error}") from error

@@ -112,8 +112,7 @@ def build_reference(source, data_dir, monkeypatch, **config):
     monkeypatch.setattr(Reference, "source", source)
     monkeypatch.setattr(Reference, "__module__", stock.Builder.__module__)
     builder = Reference(data_dir=data_dir, file_format="array_record")
-    with prepare._offline():
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**config))
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(**config))
 
 
 def records_of(data_dir):

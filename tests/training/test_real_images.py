@@ -165,8 +165,7 @@ def prepare_cifar(data_dir):
                 image = encode(photograph(32, 32, i), "png")
                 yield i, {"id": f"{i}", "image": image, "label": i, "coarse_label": i % 20}
 
-    with prepare._offline():
-        Builder(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    Builder(data_dir=data_dir, file_format="array_record").download_and_prepare()
 
 
 def test_cifar_gets_the_small_image_recipe(make_config, tmp_path):

@@ -9,9 +9,8 @@ from typing import BinaryIO
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow_datasets.core import example_serializer
-from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as stock
 
+from shunted_jax.adapters.tfds import RECODED_IMAGES, record_maker
 from shunted_jax.data.builders import ilsvrc_archives
 from shunted_jax.errors import UserError
 
@@ -37,11 +36,9 @@ class Records:
             archive: the open archive.
             entries: [images] of `ilsvrc_archives.ENTRY`.
         """
-        self._features = features
-        self._serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+        self._record_of = record_maker(features)
         self._archive, self._entries = archive, entries
-        # The only ones that the stock builder changes, be they what it takes them for or not.
-        names = np.array([*stock.CMYK_IMAGES, *stock.PNG_IMAGES], entries["name"].dtype)
+        names = np.array(RECODED_IMAGES, entries["name"].dtype)
         listed = np.flatnonzero(np.isin(entries["name"], names)).tolist()
         self._recoded = {index: self._recode(index) for index in listed}
         self.image_bytes = entries["size"].copy()
@@ -55,9 +52,9 @@ class Records:
             images = itertools.chain.from_iterable(pool.map(self._image, block) for block in blocks)
             for index, image in zip(indices, images, strict=True):
                 label, name = self._entries["label"][index], self._entries["name"][index]
-                example = {"image": image, "label": int(label), "file_name": name.decode()}
-                message = self._serializer.get_tf_example(self._features.encode_example(example))
-                yield message.SerializeToString(deterministic=True)
+                yield self._record_of(
+                    {"image": image, "label": int(label), "file_name": name.decode()}
+                )
 
     def _image(self, index: int) -> bytes:
         return self._recoded[index] if index in self._recoded else self._read(index)

@@ -17,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 import PIL
 import tensorflow_datasets as tfds
-from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as stock
 
+from shunted_jax.adapters.tfds import ImageNet
 from shunted_jax.data.builders import ilsvrc_archives, unfinished
 from shunted_jax.data.builders.durable import replacing
 from shunted_jax.data.builders.ilsvrc_records import Records
@@ -46,7 +46,7 @@ def build(
     Raises:
         UserError: archives are missing, damaged or incomplete, or the disk is full or fails.
     """
-    builder = stock.Builder(data_dir=data_dir)
+    builder = ImageNet(data_dir=data_dir)
     final = Path(builder.data_dir)
     if not unfinished.is_there(final):
         paths = _find_archives(Path(source).expanduser(), partial)
@@ -56,7 +56,7 @@ def build(
     return final
 
 
-def _check_complete(builder: stock.Builder) -> None:
+def _check_complete(builder: ImageNet) -> None:
     found = {name: split.num_examples for name, split in builder.info.splits.items()}
     if any(found.get(split) != count for split, count in COUNTS.items()):
         raise UserError(
@@ -83,7 +83,7 @@ def _find_archives(source: Path, partial: bool) -> dict[str, Path]:
 
 
 def _make(
-    builder: stock.Builder, paths: dict[str, Path], partial: bool, work: unfinished.Unfinished
+    builder: ImageNet, paths: dict[str, Path], partial: bool, work: unfinished.Unfinished
 ) -> None:
     stats = {path.name: path.stat() for path in paths.values()}
     work.keep_only_if(
@@ -114,9 +114,7 @@ def _make(
     builder.info.write_to_directory(work.data)
 
 
-def _index(
-    builder: stock.Builder, split: str, path: Path, work: unfinished.Unfinished
-) -> np.ndarray:
+def _index(builder: ImageNet, split: str, path: Path, work: unfinished.Unfinished) -> np.ndarray:
     # Reading 1.3 million headers takes minutes, hours where a disk has to turn for each.
     saved = work.folder / f"{split}.npy"
     if not saved.exists():
@@ -138,7 +136,7 @@ def _validation_synsets() -> list[str]:
 
 
 def _make_split(
-    builder: stock.Builder,
+    builder: ImageNet,
     split: str,
     archive: BinaryIO,
     entries: np.ndarray,

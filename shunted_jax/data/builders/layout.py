@@ -7,9 +7,8 @@ is interrupted. Here the names and sizes are enough, so that each shard can be m
 import dataclasses
 
 import numpy as np
-from tensorflow_datasets.core import hashing
-from tensorflow_datasets.core.utils import shard_utils
 
+from shunted_jax.adapters.tfds import shard_ends, sort_keys
 from shunted_jax.errors import UserError
 
 
@@ -53,11 +52,9 @@ def lay_out(split: str, names: np.ndarray, labels: np.ndarray, image_bytes: np.n
     Raises:
         UserError: two examples have the same name.
     """
-    hasher = hashing.Hasher(split)
     mask = 2**64 - 1
     keys = np.empty((2, len(names)), np.uint64)
-    for index, name in enumerate(names.tolist()):
-        key = hasher.hash_key(name)
+    for index, key in enumerate(sort_keys(split, names.tolist())):
         keys[:, index] = key & mask, key >> 64
     order = np.lexsort(keys)  # by the last row, which has the upper halves, then by the first
     in_order = keys[:, order]
@@ -68,8 +65,8 @@ def lay_out(split: str, names: np.ndarray, labels: np.ndarray, image_bytes: np.n
             "ILSVRC2012's own has each image once: take the archive as image-net.org gives it"
         )
     record_bytes = _record_bytes(np.char.str_len(names), labels, image_bytes)
-    number = shard_utils.ShardConfig().get_number_shards(int(record_bytes.sum()), len(names))
-    return Layout(order, record_bytes, tuple(shard_utils.get_shard_boundaries(len(names), number)))
+    ends = shard_ends(int(record_bytes.sum()), len(names))
+    return Layout(order, record_bytes, ends)
 
 
 def _record_bytes(

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import jax
 
+from shunted_jax.adapters.jax import found_no_cluster
 from shunted_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -118,8 +119,8 @@ def connect(flag: str = "auto", timeout_s: float = TIMEOUT_SECONDS) -> None:
     try:
         jax.distributed.initialize(initialization_timeout=int(2 * timeout_s) + 60, **arguments)
     except ValueError as error:
-        if place is None and "coordinator_address should be defined" in str(error):
-            return  # no cluster that JAX knows: a single process
+        if place is None and found_no_cluster(error):
+            return  # a single process
         raise _not_connected(error) from error
     except Exception as error:  # of sockets, HTTP, Kubernetes: whatever the cluster is asked by
         raise _not_connected(error) from error

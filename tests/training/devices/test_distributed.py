@@ -35,7 +35,7 @@ def connecting(flag, timeout_s=5):
     return (
         "import sys, jax\n"
         "from shunted_jax.errors import UserError\n"
-        "from shunted_jax.training import distributed\n"
+        "from shunted_jax.training.devices import distributed\n"
         "try:\n"
         f"    distributed.connect({flag!r}, timeout_s={timeout_s})\n"
         f"    distributed.connect({flag!r}, timeout_s={timeout_s})\n"  # does nothing
@@ -141,7 +141,7 @@ def test_others_that_do_not_come(port, process_id, message):
 def leaving(flag, after_s, at_most_s):
     return (
         "import sys, time\n"
-        "from shunted_jax.training import distributed\n"
+        "from shunted_jax.training.devices import distributed\n"
         f"distributed.LEAVE_SECONDS = {at_most_s}\n"
         f"distributed.connect({flag!r})\n"
         f"time.sleep({after_s})\n"

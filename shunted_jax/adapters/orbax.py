@@ -1,8 +1,8 @@
-"""What libraries print of a save that failed, besides raising it.
+"""Orbax: the names of its files, and what is printed of a save that failed besides raising it.
 
 Orbax raises the first failure of a save and closes its event loop. Each of the hundreds of writes
-still under way then fails on its own, or finds the loop closed, and is printed with a traceback:
-the one sentence that says what to do would stand in the middle of them.
+still under way then fails on its own, or finds the loop closed, and is printed with a traceback.
+The one sentence that says what to do would stand in the middle of them.
 """
 
 import logging
@@ -11,13 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# A bucket renames nothing: what is being saved lies there under its name. Orbax adds this file once
+# all of it is there.
+COMMITTED = "commit_success.txt"
 
-def hush() -> None:
-    """Keeps quiet what repeats a failed save, for the rest of this process.
+# The file in the folder of an item that was saved as JSON.
+JSON_FILE = "metadata"
 
-    It is Orbax's error logs, exceptions of asyncio's tasks that nobody awaited, and what finds an
+
+def hush_failed_saves() -> None:
+    """Keeps quiet what repeats a failed save, from now to the end of this process.
+
+    This adds a filter to the loggers `absl` and `asyncio`, and replaces `sys.unraisablehook`. It
+    hides Orbax's error logs, asyncio's tasks whose exception nobody asked for, and what finds an
     event loop closed in a thread. Nothing says whose tasks these were: a program that has some of
-    its own should not call this.
+    its own should not call this. Calling it again changes nothing.
     """
     logging.getLogger("absl").addFilter(_is_not_orbax)
     logging.getLogger("asyncio").addFilter(_is_awaited)
@@ -35,13 +43,13 @@ def _is_awaited(record: logging.LogRecord) -> bool:
 
 
 class _ShowUnlessLate:
-    """Passes on to the hook before what is not of a write that ends when nobody awaits any more."""
+    """Hides what a write says that ends when nobody awaits it any more; the rest is passed on."""
 
     def __init__(self, show: Callable[[Any], object]):
         self._show = show
 
     def __call__(self, unraisable: Any) -> None:
-        # In tensorstore's threads.
+        # tensorstore's threads give their results to the loop that Orbax has closed.
         error = unraisable.exc_value
         if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
             self._show(unraisable)
