@@ -1,4 +1,4 @@
-"""Addresses such as gs://bucket/run, which stand wherever a folder may."""
+"""Where runs and checkpoints lie: a folder here, or an address such as gs://bucket/run."""
 
 import importlib.util
 import os
@@ -43,8 +43,18 @@ def reachable(path: str | os.PathLike) -> epath.Path:
     return epath.Path(path)
 
 
+def absolute(path: str | os.PathLike) -> epath.Path:
+    """Returns `path` as Orbax takes it, which refuses relative ones.
+
+    Raises:
+        UserError: it is in a bucket that cannot be reached.
+    """
+    # A bucket's paths have nothing that they could be relative to.
+    return reachable(path) if in_bucket(path) else epath.Path(path).absolute()
+
+
 def _look_each_time() -> None:
-    """Has gcsfs forget what it has listed, as others write there, too: tensorstore for one."""
+    """Has gcsfs list anew each time, as others write there, too: tensorstore is one of them."""
     try:
         import fsspec
     except ImportError:

@@ -1,7 +1,5 @@
 """The network's interface: shapes, counts, types, modes, errors."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,6 @@ from flax import traverse_util
 
 import shunted_jax
 from shunted_jax.convert.key_map import key_map
-from shunted_jax.models import fields
 from shunted_jax.models.cost import count_macs, count_parameters
 from shunted_jax.models.layers import DropPath
 from tests.golden.cases import state_dict_shapes
@@ -230,10 +227,3 @@ def test_unknown_names_are_refused_with_those_that_exist():
         shunted_jax.create_model("shunted_x")
     with pytest.raises(ValueError, match="'drop_path'.*did you mean 'drop_path_rate'"):
         shunted_jax.create_model("shunted_t", drop_path=0.1)
-
-
-def test_fields_survive_json():
-    model = shunted_jax.create_model("shunted_b", dtype=jnp.bfloat16, num_classes=7)
-    written = json.loads(json.dumps(fields.to_json(model)))
-    assert shunted_jax.ShuntedTransformer(**fields.from_json(written)) == model
-    assert written["dtype"] == "bfloat16"
