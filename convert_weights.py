@@ -2,6 +2,7 @@
 
     python convert_weights.py ckpt_T.pth out/
     python convert_weights.py --to-torch out/ ckpt_T.pth
+    python convert_weights.py --to-torch --ema runs/t/ averaged.pth
 
 From then on PyTorch is not needed: model, variables = shunted_jax.load_pretrained("out/")
 """
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from shunted_jax.convert.command import convert_file, export_file
-from shunted_jax.errors import UserError
+from shunted_jax.errors import RunError, UserError
 from shunted_jax.models import list_models
 
 
@@ -25,6 +26,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "out", help="the checkpoint's folder; a .pth or .safetensors with --to-torch"
     )
     parser.add_argument("--to-torch", action="store_true", help="from a checkpoint to PyTorch")
+    parser.add_argument(
+        "--ema", action="store_true", help="with --to-torch: the moving average of the parameters"
+    )
     parser.add_argument("--model", choices=list_models(), help="the variant that it must be")
     parser.add_argument("--prefix", help="of the network's tensors, where a file holds several")
     parser.add_argument("--drop-head", action="store_true", help="leave the classifier out")
@@ -39,19 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
     arguments = vars(parse(argv))
     source, out = arguments.pop("source"), arguments.pop("out")
-    overwrite, to_torch = arguments.pop("overwrite"), arguments.pop("to_torch")
+    overwrite, to_torch, ema = (arguments.pop(name) for name in ("overwrite", "to_torch", "ema"))
     try:
         if to_torch:
             if any(arguments.values()):
                 raise UserError(
                     "--to-torch takes a checkpoint as it is: leave the other options out"
                 )
-            print(export_file(source, out, overwrite=overwrite))
+            print(export_file(source, out, ema=ema, overwrite=overwrite))
+        elif ema:
+            raise UserError("--ema is of a run's checkpoint: give it with --to-torch")
         else:
             print(convert_file(source, out, overwrite=overwrite, **arguments))
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"convert_weights.py: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     return 0
 
 

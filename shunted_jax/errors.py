@@ -45,3 +45,28 @@ def nearest(name: str, known: Iterable[str], kind: str = "names") -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"the {kind} are {', '.join(known)}"
+
+
+def wrong_names(
+    found: Iterable[str], known: Iterable[str], needed: Iterable[str] = (), kind: str = "names"
+) -> str | None:
+    """Returns what is wrong with the names in a file, and the remedy; None where nothing is.
+
+    Args:
+        found: the names in the file.
+        known: the names that this program knows.
+        needed: those that must be there.
+        kind: what to call them where none is near.
+    """
+    found, known = list(found), list(known)
+    for name in found:
+        if name not in known:
+            return (
+                f"{name!r} is not known here ({nearest(name, known, kind)}): a newer program wrote "
+                "it, so update this one"
+            )
+    missing = [name for name in needed if name not in found]
+    if missing:
+        there = ", ".join(sorted(found)) or "nothing"
+        return f"{', '.join(missing)} is missing, and there is {there}: take another copy of it"
+    return None

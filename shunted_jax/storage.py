@@ -1,4 +1,4 @@
-"""Addresses such as gs://bucket/run, which stand wherever a folder may."""
+"""Where runs and checkpoints lie: a folder here, or an address such as gs://bucket/run."""
 
 import importlib.util
 import os
@@ -45,3 +45,13 @@ def reachable(path: str | os.PathLike) -> epath.Path:
     if not there:
         raise UserError(f"{path}: there is no bucket {bucket!r} that can be seen from here")
     return epath.Path(path)
+
+
+def absolute(path: str | os.PathLike) -> epath.Path:
+    """Returns `path` as Orbax takes it, which refuses relative ones.
+
+    Raises:
+        UserError: it is in a bucket that cannot be reached.
+    """
+    # A bucket's paths have nothing that they could be relative to.
+    return reachable(path) if in_bucket(path) else epath.Path(path).absolute()

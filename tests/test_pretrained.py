@@ -1,5 +1,7 @@
 """`load_pretrained`: one line, from a conversion or a run, with the fields that one wants."""
 
+import dataclasses
+import logging
 import warnings
 
 import jax
@@ -10,9 +12,17 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import shunted_jax
-from shunted_jax.checkpoints import BEST_METRIC, RunCheckpoints, Weights, write_weights
+from shunted_jax.checkpoints import (
+    BEST_METRIC,
+    Metadata,
+    RunCheckpoints,
+    RunRecord,
+    Weights,
+    write_weights,
+)
 from shunted_jax.config import MeshConfig
-from shunted_jax.models.fields import to_json
+from shunted_jax.models.architecture import architecture_of
+from shunted_jax.pretrained import read_network
 from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.step.state import TrainState
 from tests.support.quick import quick_jit
@@ -39,7 +49,7 @@ def network():
 def converted(network, tmp_path):
     """Returns the folder of a checkpoint such as `convert_weights.py` writes."""
     model, variables = network
-    write_weights(tmp_path / "out", Weights(**variables, meta={"model": to_json(model)}))
+    write_weights(tmp_path / "out", Weights(**variables, meta=Metadata(architecture_of(model))))
     return tmp_path / "out"
 
 
@@ -57,7 +67,8 @@ def run_folder(network, tmp_path):
                 ),
                 batch_stats=variables["batch_stats"],
             )
-            checkpoints.save(step, state, {BEST_METRIC: top1}, {"model": to_json(model)})
+            record = RunRecord(config={}, step=step, metrics={BEST_METRIC: top1})
+            checkpoints.save(state, Metadata(architecture_of(model), run=record))
     return tmp_path / "run"
 
 
@@ -83,6 +94,52 @@ def test_takes_a_run_at_its_best_step_or_the_one_asked_for(network, run_folder):
     np.testing.assert_array_equal(variables["params"]["head"]["bias"], bias + 10)
     with pytest.raises(ValueError, match="no checkpoint of step 15; it has 10, 20, 30"):
         shunted_jax.load_pretrained(run_folder, step=15)
+
+
+def test_averaged_parameters_are_had_by_asking(network, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="shunted_jax")
+    model, variables = network
+    about = Metadata(architecture_of(model))
+    with RunCheckpoints(tmp_path / "run", keep=3) as checkpoints:
+        for step, top1, of_average in ((10, 0.9, 0.2), (20, 0.5, 0.8)):
+            params = jax.tree.map(lambda leaf, by=step: jnp.asarray(leaf + by), variables["params"])
+            state = TrainState(
+                step=jnp.asarray(step),
+                opt_state={"mu": jnp.zeros(3)},
+                params=params,
+                batch_stats=variables["batch_stats"],
+                ema_params=jax.tree.map(lambda leaf: leaf + 100, params),
+            )
+            record = RunRecord(
+                config={},
+                step=step,
+                metrics={"eval/top1": top1, "eval_ema/top1": of_average},
+                best_by="eval_ema/top1",
+            )
+            checkpoints.save(state, dataclasses.replace(about, run=record))
+    bias = variables["params"]["head"]["bias"]
+    for ema, expected in ((True, bias + 120), (False, bias + 20)):
+        _, loaded = shunted_jax.load_pretrained(tmp_path / "run", ema=ema)
+        np.testing.assert_array_equal(loaded["params"]["head"]["bias"], expected)
+    assert f"taking step 20 of {tmp_path / 'run'}, the best by eval_ema/top1" in caplog.text
+
+
+def test_average_that_was_not_kept_is_refused(run_folder, converted):
+    for path in (run_folder, converted):
+        with pytest.raises(ValueError, match=r"no moving average.*with --config.ema_decay=0.9999"):
+            shunted_jax.load_pretrained(path, ema=True)
+
+
+def test_arrays_that_are_not_the_networks_are_refused(network, tmp_path):
+    model, variables = network
+    other = Metadata(architecture_of(model) | {"embed_dims": [16]})
+    write_weights(tmp_path / "out", Weights(**variables, meta=other))
+    for read, message in (
+        (shunted_jax.load_pretrained, "the fields asked for do not fit the parameters in .*out"),
+        (read_network, "out does not hold the network that it says it does; convert it again"),
+    ):
+        with pytest.raises(ValueError, match=rf"{message}:\n  .*: .* in the checkpoint, "):
+            read(tmp_path / "out")
 
 
 def test_other_number_of_classes_gives_a_fresh_head_with_a_warning(network, converted):

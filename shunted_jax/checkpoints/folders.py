@@ -1,55 +1,47 @@
 """What lies where among checkpoints: a run's folder, its steps, the best of them."""
 
 import json
-import os
 import zlib
 from typing import Any
 
 from etils import epath
 
 from shunted_jax.adapters.orbax import COMMITTED, JSON_FILE
+from shunted_jax.checkpoints.damage import DamagedError, read_patiently
+from shunted_jax.checkpoints.metadata import BEST_METRIC, Metadata
 from shunted_jax.errors import UserError
-from shunted_jax.storage import in_bucket, reachable
-
-BEST_METRIC = "eval/top1"
-
-# What a checkpoint's `meta` item looks like; raised when a reader must know the difference.
-FORMAT_VERSION = 1
+from shunted_jax.storage import in_bucket
 
 _CHECKSUM = "checksum"
 
 
-def absolute(path: str | os.PathLike) -> epath.Path:
-    """Returns `path` as Orbax takes it, which refuses relative ones.
+def with_checksum(meta: Metadata) -> dict[str, Any]:
+    """Returns the JSON values of `meta` with a checksum of them, which `read_meta` compares."""
+    values = meta.to_json()
+    return values | {_CHECKSUM: _checksum(values)}
+
+
+def read_meta(folder: epath.Path) -> Metadata:
+    """Returns what a checkpoint says of itself.
 
     Raises:
-        UserError: it is in a bucket that cannot be reached.
+        DamagedError: it is not what was saved, or there is nothing.
+        RunError: it cannot be read, for a reason that may pass.
+        UserError: a newer program wrote it.
     """
-    # A bucket's paths have nothing that they could be relative to.
-    return reachable(path) if in_bucket(path) else epath.Path(path).absolute()
+    return Metadata.from_json(read_patiently(lambda: _values_in(folder), folder), folder)
 
 
-def with_checksum(meta: dict[str, Any]) -> dict[str, Any]:
-    """Returns `meta` with a checksum of it, which `read_meta` compares."""
-    return meta | {_CHECKSUM: _checksum(meta)}
-
-
-def read_meta(folder: epath.Path) -> dict[str, Any]:
-    """Returns the JSON values in a checkpoint's `meta`.
-
-    Raises:
-        ValueError: they are not those that were saved, or no JSON at all.
-        OSError: there are none.
-    """
-    meta = json.loads((folder / "meta" / JSON_FILE).read_text())
-    checksum = meta.pop(_CHECKSUM, None)  # converted weights have none
-    if checksum not in (None, _checksum(meta)):
+def _values_in(folder: epath.Path) -> dict[str, Any]:
+    values = json.loads((folder / "meta" / JSON_FILE).read_text())
+    checksum = values.pop(_CHECKSUM, None)  # converted weights of format 1 have none
+    if checksum not in (None, _checksum(values)):
         raise ValueError("its metadata do not match their checksum")
-    return meta
+    return values
 
 
-def replace_meta(folder: epath.Path, meta: dict[str, Any]) -> None:
-    """Puts other JSON values into a checkpoint's `meta`; at any moment, it has these or those."""
+def replace_meta(folder: epath.Path, meta: Metadata) -> None:
+    """Puts another `meta` into a checkpoint; at any moment, it has this one or the one before."""
     path = folder / "meta" / JSON_FILE
     beside = path if in_bucket(path) else path.with_name("metadata.new")  # objects change at once
     beside.write_text(json.dumps(with_checksum(meta)))
@@ -57,32 +49,39 @@ def replace_meta(folder: epath.Path, meta: dict[str, Any]) -> None:
         beside.replace(path)
 
 
-def _checksum(meta: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
+def _checksum(values: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
-def score_of(folder: epath.Path) -> float | None:
-    """Returns a checkpoint's `BEST_METRIC`; None if it was saved between evaluations or is bad."""
+def metrics_of(folder: epath.Path) -> tuple[dict[str, float], str]:
+    """Returns a checkpoint's metrics, none if it is damaged, and which one its run ranks by.
+
+    Raises:
+        RunError: they cannot be read, for a reason that may pass.
+    """
     try:
-        return read_meta(folder).get("metrics", {}).get(BEST_METRIC)
-    except (ValueError, OSError):
-        return None
+        run = read_meta(folder).run
+    except DamagedError:
+        run = None
+    return ({}, BEST_METRIC) if run is None else (run.metrics, run.best_by)
 
 
-def checkpoint_folder(path: epath.Path, step: int | str) -> epath.Path:
-    """Returns the folder of one checkpoint.
+def checkpoint_folder(path: epath.Path, step: int | str) -> tuple[epath.Path, str | None]:
+    """Returns the folder of one checkpoint, and the metric by which it was chosen, if any was.
 
     Args:
         path: a checkpoint's folder, a run's, or a run's `checkpoints`.
-        step: which of a run's checkpoints: a number, "latest", or "best" by `BEST_METRIC`.
+        step: which of a run's checkpoints: a number, "latest", or "best", see `best_step`. Where
+            none was evaluated, the latest is the best.
 
     Raises:
         UserError: there is no such checkpoint.
+        RunError: the scores cannot be read, for a reason that may pass.
     """
     if _is_checkpoint(path):
         if isinstance(step, int) and path.name != str(step):
             raise UserError(f"{path} is one checkpoint: there is no step {step} to choose in it")
-        return path
+        return path, None
     run = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     steps = whole_steps(run)
     if not steps:
@@ -91,18 +90,27 @@ def checkpoint_folder(path: epath.Path, step: int | str) -> epath.Path:
             f"there is {kind} at {path}: give the folder that convert_weights.py wrote, or a run's"
         )
     if step == "best":
-        scores = {saved: score_of(run / str(saved)) for saved in steps}
-        return run / str(best_step(scores) or steps[-1])
+        best, by = best_step({saved: metrics_of(run / str(saved)) for saved in steps})
+        return (run / str(steps[-1]), None) if best is None else (run / str(best), by)
     if step != "latest" and step not in steps:
         saved = ", ".join(str(known) for known in steps)
         raise UserError(f"{path} has no checkpoint of step {step}; it has {saved}")
-    return run / str(steps[-1] if step == "latest" else step)
+    return run / str(steps[-1] if step == "latest" else step), None
 
 
-def best_step(scores: dict[int, float | None]) -> int | None:
-    """Returns the step of the highest score, of equal ones the last; None where there is none."""
-    scored = {step: score for step, score in scores.items() if score is not None}
-    return max(scored, key=lambda step: (scored[step], step)) if scored else None
+def best_step(found: dict[int, tuple[dict[str, float], str]]) -> tuple[int | None, str]:
+    """Returns the step with the highest score, of equal ones the last, and what it is ranked by.
+
+    All are ranked by what the newest of them names, so that a run has one order. The step is None
+    where none has that score.
+
+    Args:
+        found: what `metrics_of` returned of each step.
+    """
+    evaluated = [step for step, (metrics, _) in found.items() if metrics]
+    by = found[max(evaluated)][1] if evaluated else BEST_METRIC
+    scored = {step: metrics[by] for step, (metrics, _) in found.items() if by in metrics}
+    return max(scored, key=lambda step: (scored[step], step), default=None), by
 
 
 def whole_steps(run: epath.Path) -> list[int]:

@@ -12,16 +12,16 @@ import orbax.checkpoint as ocp
 
 from shunted_jax.checkpoints.failures import why_not_written
 from shunted_jax.checkpoints.folders import (
-    BEST_METRIC,
-    absolute,
     best_step,
+    metrics_of,
     read_meta,
     replace_meta,
-    score_of,
     with_checksum,
 )
+from shunted_jax.checkpoints.hosts import alone
+from shunted_jax.checkpoints.metadata import Metadata
 from shunted_jax.errors import RunError
-from shunted_jax.training.step.state import TrainState
+from shunted_jax.storage import absolute
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +42,15 @@ class RunCheckpoints:
 
         Args:
             directory: of this run's checkpoints alone.
-            keep: how many of the newest to keep; the one with the best `BEST_METRIC` is kept
-                besides.
+            keep: how many of the newest to keep; the best one is kept besides, by the metric that
+                the newest names.
             keep_every_steps: also keep the first checkpoint at or after each multiple of this.
+
+        Raises:
+            RunError: the scores of what is there cannot be read, for a reason that may pass.
         """
         self.directory = absolute(directory)
-        self._scores: dict[int, float | None] = {}
+        self._metrics: dict[int, tuple[dict[str, float], str]] = {}  # as `metrics_of` returns them
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -55,10 +58,14 @@ class RunCheckpoints:
                 cleanup_tmp_directories=True,
                 # Not Orbax's own policy of the best, nor its metrics: one file of them damaged, and
                 # it opens none of the checkpoints.
-                preservation_policy=_Preservation(self._scores, keep, keep_every_steps),
+                preservation_policy=_Preservation(self._metrics, keep, keep_every_steps),
             ),
         )
-        self._read_scores()
+        try:
+            self._read_metrics()
+        except BaseException:
+            self._manager.close()  # its threads
+            raise
 
     def __enter__(self) -> "RunCheckpoints":
         return self
@@ -82,28 +89,24 @@ class RunCheckpoints:
         """The newest step saved; None where there is none."""
         return self._manager.latest_step()
 
-    def save(
-        self, step: int, state: TrainState, metrics: dict[str, float], meta: dict[str, Any]
-    ) -> None:
+    def save(self, state: Any, meta: Metadata) -> None:
         """Starts saving `state`; returns once its arrays are copied off the devices.
 
         Args:
-            step: the number of updates made, later than any saved before.
-            state: what to save.
-            metrics: numbers by name, `BEST_METRIC` among them; empty between evaluations.
-            meta: JSON values that say how to rebuild the model and the run.
+            state: a dataclass of arrays, or of nested dicts and tuples of them; fields that are
+                None are left out.
+            meta: how to rebuild the model and the run; its step is later than any saved before.
 
         Raises:
             RunError: there is no room for this checkpoint or there was none for the one before it.
         """
         items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-        self._scores[step] = metrics.get(BEST_METRIC)
+        run = meta.run
+        self._metrics[run.step] = run.metrics, run.best_by
         try:
             self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    **items, meta=ocp.args.JsonSave(with_checksum(meta | {"metrics": metrics}))
-                ),
+                run.step,
+                args=ocp.args.Composite(**items, meta=ocp.args.JsonSave(with_checksum(meta))),
                 force=True,
             )
         except Exception as error:
@@ -111,10 +114,12 @@ class RunCheckpoints:
 
     def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Puts the numbers of an evaluation into a checkpoint that was saved without."""
-        self._scores[step] = metrics.get(BEST_METRIC)
+        self._metrics[step] = metrics, self._metrics[step][1]
         folder = self.directory / str(step)
         if jax.process_index() == 0:
-            replace_meta(folder, read_meta(folder) | {"metrics": metrics})
+            meta = read_meta(folder)
+            run = dataclasses.replace(meta.run, metrics=metrics)
+            replace_meta(folder, dataclasses.replace(meta, run=run))
 
     def wait(self) -> None:
         """Returns once the last save is on disk.
@@ -127,24 +132,26 @@ class RunCheckpoints:
         except Exception as error:
             self.raise_reason(error)
 
-    def restore_meta(self, step: int) -> dict[str, Any]:
-        """Returns the JSON values saved with a step."""
+    def restore_meta(self, step: int) -> Metadata:
+        """Returns what the checkpoint of a step says of itself."""
         return read_meta(self.directory / str(step))
 
-    def restore(self, step: int, abstract_state: TrainState) -> TrainState:
-        """Returns the state saved under `step`.
+    def restore(self, step: int, abstract_state: Any) -> Any:
+        """Returns the state saved under `step`; this host waits for a save, and for no other host.
 
         Args:
             step: one that was saved.
-            abstract_state: `jax.ShapeDtypeStruct` leaves whose shardings say where each array goes,
-                on this mesh or another than it was saved from.
+            abstract_state: of the saved state's type, with `jax.ShapeDtypeStruct` leaves whose
+                shardings say where each array goes, on this mesh or another than it was saved from.
         """
-        items = {
-            name: ocp.args.StandardRestore(item) for name, item in _items(abstract_state).items()
-        }
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        fields = {name: restored[name] for name in items}
-        return abstract_state.replace(**fields.pop("train"), **fields)
+        self.wait()
+        fields = {}
+        for name, item in _items(abstract_state).items():
+            handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone())
+            with ocp.Checkpointer(handler, multiprocessing_options=alone()) as checkpointer:
+                folder = self.directory / str(step) / name
+                fields[name] = checkpointer.restore(folder, ocp.args.StandardRestore(item))
+        return dataclasses.replace(abstract_state, **fields.pop("train"), **fields)
 
     def set_aside(self, steps: Iterable[int]) -> None:
         """Renames damaged checkpoints to `damaged-STEP`; one host calls it, then all `reload`."""
@@ -161,11 +168,12 @@ class RunCheckpoints:
     def reload(self) -> None:
         """Looks again at what is there, after another host has set some aside."""
         self._manager.reload()
-        self._read_scores()
+        self._read_metrics()
 
-    def _read_scores(self) -> None:
-        self._scores.clear()
-        self._scores.update({step: score_of(self.directory / str(step)) for step in self.steps})
+    def _read_metrics(self) -> None:
+        self._metrics.clear()
+        for step in self.steps:
+            self._metrics[step] = metrics_of(self.directory / str(step))
 
     def raise_reason(self, error: Exception) -> NoReturn:
         """Raises `error`; as a `RunError` that says what to do, if disk or bucket are to blame."""
@@ -180,30 +188,27 @@ class _Preservation:
     """Which checkpoints stay; the same answer on every host.
 
     Attributes:
-        scores: of each step; None of those that were not evaluated.
+        metrics: of each step, as `metrics_of` returns them; empty where it was not evaluated.
         keep: how many of the newest.
         every: see `RunCheckpoints`.
     """
 
-    scores: dict[int, float | None]
+    metrics: dict[int, tuple[dict[str, float], str]]
     keep: int
     every: float | None
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = steps_to_keep(steps, self.scores, self.keep, self.every)
+        best, _ = best_step({step: self.metrics[step] for step in steps if step in self.metrics})
+        kept = steps_to_keep(steps, best, self.keep, self.every)
         return [step in kept for step in steps]
 
 
-def steps_to_keep(
-    steps: list[int], scores: dict[int, float | None], keep: int, every: float | None
-) -> set[int]:
+def steps_to_keep(steps: list[int], best: int | None, keep: int, every: float | None) -> set[int]:
     """Returns the newest `keep` of `steps`, the best, and the first at or after k * `every`."""
     steps = sorted(steps)
-    kept = set(steps[-keep:])
-    if (best := best_step({step: scores.get(step) for step in steps})) is not None:
-        kept.add(best)
+    kept = set(steps[-keep:]) | ({best} - {None})
     if every is not None:
         # From the last backwards, so that of each interval the first is left.
         firsts = {math.floor(step / every): step for step in reversed(steps)}
@@ -211,7 +216,7 @@ def steps_to_keep(
     return kept
 
 
-def _items(state: TrainState) -> dict[str, Any]:
+def _items(state: Any) -> dict[str, Any]:
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     own = {name: fields.pop(name) for name in _OWN_ITEMS if name in fields}
     train = {name: value for name, value in fields.items() if value is not None}

@@ -1,6 +1,7 @@
 """A network's parameters and statistics on disk, without the run that made them."""
 
 import dataclasses
+import logging
 import os
 from typing import Any
 
@@ -9,9 +10,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from shunted_jax.checkpoints.folders import absolute, checkpoint_folder
+from shunted_jax.checkpoints.damage import DamagedError, read_patiently
+from shunted_jax.checkpoints.folders import checkpoint_folder, read_meta, with_checksum
+from shunted_jax.checkpoints.hosts import alone
+from shunted_jax.checkpoints.metadata import Metadata
 from shunted_jax.errors import UserError
-from shunted_jax.storage import in_bucket, reachable
+from shunted_jax.storage import absolute, in_bucket, reachable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +27,19 @@ class Weights:
     Attributes:
         params: nested dicts of numpy arrays.
         batch_stats: likewise.
-        meta: JSON values; `meta["model"]` are the network's fields.
+        meta: what the checkpoint says of itself.
         ema_params: the moving average of a run's parameters, in the form of `params`; None where
             there is none.
         step: of the run that they were saved in; None for converted weights.
+        best_by: the metric by which this step is its run's best; None where nothing was ranked.
     """
 
     params: dict[str, Any]
     batch_stats: dict[str, Any]
-    meta: dict[str, Any]
+    meta: Metadata
     ema_params: dict[str, Any] | None = None
     step: int | None = None
+    best_by: str | None = None
 
 
 def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:
@@ -54,7 +62,7 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(weights.params),
         batch_stats=ocp.args.StandardSave(weights.batch_stats),
-        meta=ocp.args.JsonSave(weights.meta),
+        meta=ocp.args.JsonSave(with_checksum(weights.meta)),
     )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
@@ -81,27 +89,33 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
 
     Args:
         path: a checkpoint's folder, a run's, or a run's `checkpoints`; local or in a bucket.
-        step: which of a run's checkpoints: a number, "latest", or "best" by `BEST_METRIC`.
+        step: which of a run's checkpoints: a number, "latest", or "best" by the metric that the
+            run names, `eval_ema/top1` where it keeps an average and `eval/top1` otherwise.
 
     Raises:
-        UserError: there is no checkpoint at `path`, or none of that step, or it cannot be read.
+        UserError: there is no checkpoint at `path`, or none of that step, it is damaged, or a newer
+            program wrote it.
+        RunError: it cannot be read, for a reason that may pass.
     """
-    folder = checkpoint_folder(absolute(path), step)
-    trees = ["params", "batch_stats"]
+    folder, best_by = checkpoint_folder(absolute(path), step)
+    names = ["params", "batch_stats"]
     if (folder / "ema_params").is_dir():
-        trees.append("ema_params")
+        names.append("ema_params")
     try:
-        # One by one: of a folder as a whole, Orbax warns of each item that is not asked for.
-        items = {name: _read_arrays(folder / name) for name in trees}
-        meta = ocp.JsonCheckpointHandler().restore(folder / "meta")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        meta = read_meta(folder)
+        trees = read_patiently(lambda: {name: _read_tree(folder / name) for name in names}, folder)
+    except DamagedError as error:
         raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
-    return Weights(**items, meta=meta, step=int(folder.name) if folder.name.isdigit() else None)
+    if best_by is not None:
+        logger.info("taking step %s of %s, the best by %s", folder.name, path, best_by)
+    saved_at = int(folder.name) if folder.name.isdigit() else None
+    return Weights(**trees, meta=meta, step=saved_at, best_by=best_by)
 
 
-def _read_arrays(item: epath.Path) -> dict[str, Any]:
-    handler = ocp.PyTreeCheckpointHandler()
-    saved = handler.metadata(item).tree
-    # Asked for as numpy arrays, they do not need the devices that they were saved from.
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-    return handler.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+def _read_tree(folder: epath.Path) -> dict[str, Any]:
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())
+    with ocp.Checkpointer(handler, multiprocessing_options=alone()) as checkpointer:
+        saved = checkpointer.metadata(folder).item_metadata.tree
+        # Asked for as numpy arrays, they do not need the devices that they were saved from.
+        args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        return checkpointer.restore(folder, ocp.args.PyTreeRestore(restore_args=args))

@@ -9,17 +9,12 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from shunted_jax.checkpoints import (
-    FORMAT_VERSION,
-    Weights,
-    check_free,
-    read_weights,
-    write_weights,
-)
+from shunted_jax.checkpoints import Metadata, Origin, Weights, check_free, write_weights
 from shunted_jax.convert.state_dict import Conversion, convert_state_dict, to_torch
 from shunted_jax.convert.torch_files import read_tensors, write_tensors
 from shunted_jax.models import ShuntedTransformer
-from shunted_jax.models.fields import from_json, to_json
+from shunted_jax.models.architecture import architecture_of
+from shunted_jax.pretrained import read_network, variables_of
 
 _MOST_NAMED = 8
 
@@ -44,50 +39,65 @@ def convert_file(
     check_free(out, overwrite)
     conversion = convert_state_dict(read_tensors(source), **options)
     cleaned = conversion.cleaned
-    meta = {
-        "format_version": FORMAT_VERSION,
-        "model": to_json(conversion.model),
-        "variant": conversion.variant,
-        "source": {"name": Path(source).name, "sha256": _sha256(source)},
-        "unwrapped": list(cleaned.unwrapped),
-        "prefix": cleaned.prefix,
-        "renamed": cleaned.renamed,
-        "ignored": list(cleaned.ignored),
-        "head_left_out": conversion.head_left_out,
-        "num_batches_tracked": cleaned.counters,
-    }
+    origin = Origin(
+        variant=conversion.variant,
+        source={"name": Path(source).name, "sha256": _sha256(source)},
+        unwrapped=list(cleaned.unwrapped),
+        prefix=cleaned.prefix,
+        renamed=cleaned.renamed,
+        ignored=list(cleaned.ignored),
+        head_left_out=conversion.head_left_out,
+        num_batches_tracked=cleaned.counters,
+    )
+    meta = Metadata(model=architecture_of(conversion.model), conversion=origin)
     write_weights(out, Weights(**conversion.variables, meta=meta), overwrite=overwrite)
     return _account(conversion, source, out)
 
 
 def export_file(
-    checkpoint: str | os.PathLike, out: str | os.PathLike, *, overwrite: bool = False
+    checkpoint: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    ema: bool = False,
+    overwrite: bool = False,
 ) -> str:
     """Writes a checkpoint, converted or trained here, as PyTorch or safetensors file.
 
     Args:
         checkpoint: the folder, as `load_pretrained` takes it.
         out: the file to make; safetensors if so named, else as `torch.save` writes it.
+        ema: take the moving average of a run's parameters.
         overwrite: replace what is at `out`.
 
     Returns:
         An account of what was done, for the screen.
 
     Raises:
-        UserError: the checkpoint cannot be read, or `out` exists; nothing was written.
+        UserError: the checkpoint cannot be read or has no average, or `out` exists; nothing was
+            written.
+        RunError: the checkpoint cannot be read, for a reason that may pass.
     """
     check_free(out, overwrite)
-    weights = read_weights(checkpoint)
-    model = ShuntedTransformer(**from_json(weights.meta["model"]))
-    state_dict = to_torch(
-        model,
-        {"params": weights.params, "batch_stats": weights.batch_stats},
-        num_batches_tracked=weights.meta.get("num_batches_tracked", 0),
-    )
+    model, weights = read_network(checkpoint)
+    variables = variables_of(weights, checkpoint, ema=ema)
+    origin = weights.meta.conversion
+    counters = 0 if origin is None else origin.num_batches_tracked
+    state_dict = to_torch(model, variables, num_batches_tracked=counters)
     write_tensors(out, state_dict)
-    rows = {"tensors": f"{len(state_dict):,}", "classes": _classes(model)}
+    rows = {
+        "step": _step(weights),
+        "parameters": "their moving average" if ema else "",
+        "tensors": f"{len(state_dict):,}",
+        "classes": _classes(model),
+    }
     how = "safetensors.torch.load_file" if Path(out).suffix == ".safetensors" else "torch.load"
     return _table(f"{checkpoint} -> {out}", rows) + f'\nstate_dict = {how}("{out}")'
+
+
+def _step(weights: Weights) -> str:
+    if weights.step is None:
+        return ""
+    return f"{weights.step:,}" + (f", the best by {weights.best_by}" if weights.best_by else "")
 
 
 def _account(conversion: Conversion, source: Any, out: Any) -> str:

@@ -1,6 +1,7 @@
 """The network's fields, read off the names and shapes of its tensors."""
 
 import re
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from shunted_jax.convert.key_map import SHOWN_BY
 from shunted_jax.errors import UserError
 from shunted_jax.models import create_model, list_models
-from shunted_jax.models.fields import STAGE_FIELDS
+from shunted_jax.models.architecture import differences_from_variant
 
 _HEAD_DIM = 32  # channels of an attention head, in every published variant
 
@@ -104,11 +105,7 @@ def _heads(dim: int, stage: int) -> int:
 
 
 def _check_variant(fields: dict[str, Any], model: str) -> None:
-    wanted = create_model(model)
-    differing = [
-        f"{name}: {fields[name]} in the file, {getattr(wanted, name)} in {model}"
-        for name in (*STAGE_FIELDS, "num_stem_convs", "qkv_bias")
-        if fields[name] != getattr(wanted, name)
-    ]
-    if differing:
-        raise UserError(f"the file does not hold a {model}:\n  " + "\n  ".join(differing))
+    found = types.SimpleNamespace(**fields)
+    if differing := differences_from_variant(found, model):
+        lines = [f"{name}: {has} in the file, {wants} in {model}" for name, has, wants in differing]
+        raise UserError(f"the file does not hold a {model}:\n  " + "\n  ".join(lines))

@@ -13,7 +13,7 @@ from shunted_jax.convert.inference import infer_fields
 from shunted_jax.convert.key_map import key_map
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
-from shunted_jax.models.registry import VARIANTS
+from shunted_jax.models.architecture import variant_of
 
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
@@ -103,7 +103,8 @@ def convert_state_dict(
         ignored = cleaned.foreign + tuple(sorted(tensors.keys() - kept.keys()))
         cleaned, tensors = dataclasses.replace(cleaned, ignored=ignored, foreign=()), kept
     variables = load_state_dict(network, tensors, foreign=cleaned.foreign)
-    return Conversion(network, variables, _variant(fields), cleaned, drop_head and has_head)
+    variant = variant_of(network) or "custom"
+    return Conversion(network, variables, variant, cleaned, drop_head and has_head)
 
 
 def load_state_dict(
@@ -204,15 +205,6 @@ def differing_shapes(
         for at in sorted(variables.keys() | wanted.keys())
         if shape(at, variables) != shape(at, wanted)
     ]
-
-
-def _variant(fields: dict[str, Any]) -> str:
-    for name, row in VARIANTS.items():
-        free = {"num_classes", "in_channels"}
-        published = ShuntedTransformer(**row, **{key: fields[key] for key in free})
-        if ShuntedTransformer(**fields) == published:
-            return name
-    return "custom"
 
 
 def _is_real(tensor: np.ndarray) -> bool:

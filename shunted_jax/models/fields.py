@@ -1,7 +1,6 @@
-"""What a `ShuntedTransformer` can be built from and called on: checks, and a form for files."""
+"""What a `ShuntedTransformer` can be built from and called on."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -93,22 +92,3 @@ def check_images(images, in_channels: int, min_image_size: int) -> None:
             f"images are {images.dtype}, and the network wants floating point, normalised with the "
             "data set's mean and standard deviation: (images / 255 - mean) / std"
         )
-
-
-def to_json(model) -> dict[str, Any]:
-    """Returns every field of `model` as JSON holds it; `from_json` leads back."""
-    fields = {}
-    for name in model.__dataclass_fields__:
-        if name in ("parent", "name"):
-            continue  # Flax's own
-        value = getattr(model, name)
-        if name in ("dtype", "param_dtype"):
-            value = jnp.dtype(value).name
-        fields[name] = list(value) if isinstance(value, tuple) else value
-    return fields
-
-
-def from_json(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns the fields that `to_json` wrote, as `ShuntedTransformer` takes them."""
-    dtypes = {name: jnp.dtype(fields[name]) for name in ("dtype", "param_dtype")}
-    return {**fields, **dtypes}

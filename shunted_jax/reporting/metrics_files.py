@@ -2,15 +2,18 @@
 
 import contextlib
 import json
+import logging
 from pathlib import Path
 from typing import TextIO
 
+import jax
 from etils import epath
 
 from shunted_jax.reporting.events_file import EventsFile
 from shunted_jax.reporting.spool import Spool
 from shunted_jax.storage import in_bucket
-from shunted_jax.training.devices.distributed import is_first_process
+
+logger = logging.getLogger(__name__)
 
 
 class MetricsFiles:
@@ -26,7 +29,7 @@ class MetricsFiles:
         """
         self._spool: Spool | None = None
         self._files: tuple[TextIO, EventsFile] | None = None
-        if not is_first_process():
+        if jax.process_index():
             return
         if in_bucket(workdir):
             self._spool = Spool(workdir)
@@ -35,12 +38,13 @@ class MetricsFiles:
         self.jsonl_path = Path(workdir) / "metrics.jsonl"
         self.events_dir = Path(workdir) / "tensorboard"
         kept = [
-            record
-            for record in read_metrics(self.jsonl_path)
-            if record["step"] < start_step
+            line + b"\n"
+            for line, record in _read_lines(self.jsonl_path)
+            if record is None
+            or record["step"] < start_step
             or (record["step"] == start_step and (evaluated or "eval/loss" not in record))
         ]
-        _replace_text(self.jsonl_path, "".join(_line(record) for record in kept))
+        _replace_bytes(self.jsonl_path, b"".join(kept))
         self._files = (
             self.jsonl_path.open("a", encoding="utf-8"),
             EventsFile(self.events_dir, purge_step=start_step + 1 if start_step else None),
@@ -78,24 +82,39 @@ class MetricsFiles:
 def read_metrics(jsonl_path: epath.Path) -> list[dict[str, float]]:
     """Returns the records of a `metrics.jsonl`, oldest first; none where there is no file.
 
-    A last line that was cut off, as by a power failure, is left out.
+    A last line that was cut off, as by a power failure, is left out. Any other line that is no
+    record is named in the log, and stays in the file.
     """
-    if not jsonl_path.exists():
+    return [record for _, record in _read_lines(jsonl_path) if record is not None]
+
+
+def _read_lines(path: epath.Path) -> list[tuple[bytes, dict[str, float] | None]]:
+    """Returns each line and the record that it is, None where it is none."""
+    if not path.exists():
         return []
-    records = []
-    for line in jsonl_path.read_bytes().decode().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+    *lines, last = path.read_bytes().split(b"\n")
+    found = [(line, _record(line)) for line in lines]
+    if (record := _record(last)) is not None:
+        found.append((last, record))  # whole, and only its end of line is missing
+    for number, (line, record) in enumerate(found, start=1):
+        if record is None and line.strip():
+            logger.warning("%s, line %d, is no record and is passed over", path, number)
+    return found
+
+
+def _record(line: bytes) -> dict[str, float] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # no JSON, or no text
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 
 def _line(record: dict[str, float]) -> str:
     return json.dumps(record) + "\n"
 
 
-def _replace_text(path: Path, text: str) -> None:
+def _replace_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     temporary.replace(path)

@@ -58,12 +58,12 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
             logger.info("going on from step %d, the latest checkpoint in %s", resumed.step, workdir)
         else:
             logger.info("initialising")
-            resumed = Resumed(0, run.programs.init(_keys(run)[0]), {})
+            resumed = Resumed(0, run.programs.init(_keys(run)[0]))
         run = _compile(run)
         if stop.agreed_at_once():
             raise PreemptedError("stopped by SIGTERM before the first step: nothing is lost")
         try:
-            due = run.evaluates_after(resumed.step) and not resumed.meta["metrics"]
+            due = run.evaluates_after(resumed.step) and not resumed.record.metrics
             with MetricsFiles(workdir, resumed.step, evaluated=not due) as files:
                 if due:
                     logger.info("evaluating it, as it was saved without")
@@ -107,7 +107,7 @@ def _train(
     )
     on_device = DataWait(prefetch_to_device(batches, run.mesh))
     gauges = Gauges(run, on_device)
-    tally = Tally(config.max_bad_steps, resumed.meta.get("tally"))
+    tally = Tally(config.max_bad_steps, resumed.record.tally)
     with (
         contextlib.closing(batches),
         Progress(start_step, run.total_steps, config.batch_size) as progress,
@@ -156,7 +156,7 @@ def _evaluate_late(
     """Evaluates what was saved without it, and leaves all as if it had been done at its time."""
     evaluation = _evaluate_again(run, resumed, stop)
     values = evaluation.values()
-    files.write(resumed.step, values | _shown(resumed.meta.get("bad_images", 0), run))
+    files.write(resumed.step, values | _shown(resumed.record.bad_images, run))
     files.publish()
     checkpoints.add_metrics(resumed.step, values)
     logger.info(evaluation.in_a_line(resumed.step / run.steps_per_epoch))
@@ -179,7 +179,7 @@ def _preempted(step: int) -> PreemptedError:
 
 def _bad_images(batches: Batches, run: Run, resumed: Resumed, step: int) -> int:
     """Returns how many training images were replaced up to `step`, on all hosts together."""
-    before = resumed.meta.get("bad_images", 0)
+    before = resumed.record.bad_images
     if run.config.data.on_bad_image == "raise":
         return before
     return before + sum_over_hosts(batches.bad_images(step - resumed.step), run.mesh)

@@ -1,24 +1,20 @@
 """What stays the same throughout a run: data, model, mesh, schedule, programs."""
 
 import dataclasses
-import importlib.metadata
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from shunted_jax.checkpoints import FORMAT_VERSION
-from shunted_jax.config import Config, to_dict
+from shunted_jax.config import Config
 from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer, create_model
-from shunted_jax.models.fields import to_json
 from shunted_jax.training.devices.sharding import make_mesh
-from shunted_jax.training.starting import initialize_from
+from shunted_jax.training.fine_tuning import initialize_from
 from shunted_jax.training.step.optimizer import learning_rate_schedule, make_optimizer
 from shunted_jax.training.step.programs import Programs, make_programs
 
@@ -55,17 +51,6 @@ class Run:
     def evaluates_after(self, step: int) -> bool:
         """Returns whether the run evaluates what it has learned up to `step`."""
         return step > 0 and (step % self.eval_every_steps == 0 or step == self.total_steps)
-
-    def metadata(self) -> dict[str, Any]:
-        """Returns JSON values that say how to rebuild the model and the run."""
-        packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")
-        return {
-            "format_version": FORMAT_VERSION,
-            "model": to_json(self.model),
-            "config": to_dict(self.config),
-            "class_names": list(self.train_source.class_names),
-            "versions": {name: importlib.metadata.version(name) for name in packages},
-        }
 
     def describe(self) -> str:
         """Returns what a person wants to know before the first step, a line each."""

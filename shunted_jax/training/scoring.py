@@ -18,10 +18,10 @@ from shunted_jax.config import Config
 from shunted_jax.data.recipe import make_eval_transform
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.errors import UserError
-from shunted_jax.training.devices.sharding import make_mesh
+from shunted_jax.pretrained import read_weights_for
+from shunted_jax.training.devices.sharding import make_mesh, put_variables
 from shunted_jax.training.evaluation import Evaluation, score_all
 from shunted_jax.training.run import check_batch_size, make_model
-from shunted_jax.training.starting import put_variables, read_weights_for
 from shunted_jax.training.step.programs import make_programs
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
     Args:
         config: as `config.resolve` returns it.
         path: converted weights, or a run's folder.
-        step: which of a run's checkpoints: its number, "latest", or "best" by top-1.
+        step: which of a run's checkpoints: its number, "latest", or "best", as `load_pretrained`
+            takes it.
 
     Raises:
         UserError: there is no such checkpoint, it is of another network or of other classes, or
@@ -78,7 +79,7 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
     check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     model = make_model(config, num_classes=len(source.class_names))
     weights, saved_classes = read_weights_for(model, path, step)
-    _check_classes(source, saved_classes, weights.meta.get("class_names"), path)
+    _check_classes(source, saved_classes, weights.meta.class_names, path)
     # No optimizer: nothing is trained, and moments would take twice the parameters' memory.
     programs = make_programs(model, optax.identity(), config, mesh)
     candidates = [

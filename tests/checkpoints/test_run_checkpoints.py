@@ -9,22 +9,35 @@ import numpy as np
 import pytest
 from flax import struct
 
-from shunted_jax.checkpoints import BEST_METRIC, RunCheckpoints
-from shunted_jax.checkpoints.folders import checkpoint_folder, read_meta
+from shunted_jax.checkpoints import BEST_METRIC, Metadata, RunCheckpoints, RunRecord
+from shunted_jax.checkpoints.folders import best_step, checkpoint_folder, read_meta
 from shunted_jax.checkpoints.run_checkpoints import steps_to_keep
 from shunted_jax.errors import RunError
-from shunted_jax.training.step.state import TrainState
 from tests.support.full_disk import largest_file
+
+
+@struct.dataclass
+class State:
+    """What a training loop might keep."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
 
 
 def make_state(step=0, size=64):
     numbers = jnp.arange(size, dtype=jnp.float32) + step
-    return TrainState(
+    return State(
         step=jnp.int32(step),
         params={"dense": {"kernel": numbers}},
         batch_stats={"norm": {"mean": -numbers}},
         opt_state=({"mu": numbers / 2}, {"count": jnp.int32(step)}),
     )
+
+
+def make_meta(step, metrics=None):
+    return Metadata({}, run=RunRecord(config={}, step=step, metrics=metrics or {}))
 
 
 def abstract(state):
@@ -34,18 +47,41 @@ def abstract(state):
 
 
 @pytest.mark.parametrize(
-    ("steps", "scores", "keep", "every", "kept"),
+    ("steps", "best", "keep", "every", "kept"),
     [
-        ([1, 2, 3], {}, 2, None, {2, 3}),
-        ([1, 2, 3, 4], {1: 0.1, 2: 0.9, 3: 0.2}, 1, None, {2, 4}),
-        ([1, 2, 3, 4], {1: 0.5, 2: 0.5}, 1, None, {2, 4}),  # of equals the later
-        ([5, 10, 15, 20, 25], {}, 1, 10, {10, 20, 25}),
-        ([4, 11, 14, 21, 24], {}, 1, 10.0, {11, 21, 24}),  # the first at or after
-        ([5], {5: None}, 3, 2.5, {5}),
+        ([1, 2, 3], None, 2, None, {2, 3}),
+        ([1, 2, 3, 4], 2, 1, None, {2, 4}),
+        ([5, 10, 15, 20, 25], None, 1, 10, {10, 20, 25}),
+        ([4, 11, 14, 21, 24], None, 1, 10.0, {11, 21, 24}),  # the first at or after
+        ([5], None, 3, 2.5, {5}),
     ],
 )
-def test_newest_best_and_every_so_many_are_kept(steps, scores, keep, every, kept):
-    assert steps_to_keep(steps, scores, keep, every) == kept
+def test_newest_best_and_every_so_many_are_kept(steps, best, keep, every, kept):
+    assert steps_to_keep(steps, best, keep, every) == kept
+
+
+AVERAGE = "eval_ema/top1"
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ({}, (None, BEST_METRIC)),
+        ({1: ({}, BEST_METRIC)}, (None, BEST_METRIC)),
+        ({s: ({BEST_METRIC: v}, BEST_METRIC) for s, v in ((1, 0.1), (2, 0.9))}, (2, BEST_METRIC)),
+        ({s: ({BEST_METRIC: 0.5}, BEST_METRIC) for s in (1, 2)}, (2, BEST_METRIC)),  # the later
+        (  # The newest one's choice is that of all; what was not evaluated chooses nothing.
+            {
+                1: ({BEST_METRIC: 0.9, AVERAGE: 0.1}, BEST_METRIC),
+                2: ({BEST_METRIC: 0.1, AVERAGE: 0.9}, AVERAGE),
+                3: ({}, BEST_METRIC),
+            },
+            (2, AVERAGE),
+        ),
+    ],
+)
+def test_best_is_by_what_the_newest_evaluation_names(scores, best):
+    assert best_step(scores) == best
 
 
 def test_keeps_them_across_starts_and_saves_between_evaluations(tmp_path):
@@ -54,18 +90,17 @@ def test_keeps_them_across_starts_and_saves_between_evaluations(tmp_path):
         with RunCheckpoints(tmp_path, keep=2, keep_every_steps=3) as checkpoints:
             for step in steps:
                 metrics = {BEST_METRIC: top1[step]} if step in top1 else {}
-                checkpoints.save(step, make_state(step), metrics, {"model": {}})
+                checkpoints.save(make_state(step), make_meta(step, metrics))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["3", "4", "6", "8", "9"]
-    assert checkpoint_folder(tmp_path, "best").name == "4"
-    assert checkpoint_folder(tmp_path, "latest").name == "9"
-    meta = read_meta(checkpoint_folder(tmp_path, 4))
-    assert meta == {"model": {}, "metrics": {BEST_METRIC: 0.9}}
+    assert checkpoint_folder(tmp_path, "best") == (tmp_path / "4", BEST_METRIC)
+    assert checkpoint_folder(tmp_path, "latest") == (tmp_path / "9", None)
+    assert read_meta(checkpoint_folder(tmp_path, 4)[0]) == make_meta(4, {BEST_METRIC: 0.9})
 
 
 def test_averaged_parameters_and_later_fields_come_back(tmp_path):
     @struct.dataclass
-    class LargerState(TrainState):
+    class LargerState(State):
         ema_params: Any = None
         scale: Any = None
 
@@ -76,7 +111,7 @@ def test_averaged_parameters_and_later_fields_come_back(tmp_path):
     ):
         state = LargerState(step=jnp.int32(number), **fields, **extra)
         with RunCheckpoints(tmp_path, keep=3) as checkpoints:
-            checkpoints.save(number, state, {}, {})
+            checkpoints.save(state, make_meta(number))
             restored = checkpoints.restore(number, abstract(state))
         assert jax.tree.structure(restored) == jax.tree.structure(state)
         jax.tree.map(np.testing.assert_array_equal, restored, state)
@@ -85,11 +120,11 @@ def test_averaged_parameters_and_later_fields_come_back(tmp_path):
 
 def test_leftovers_of_an_interrupted_save_are_cleared_away(tmp_path):
     with RunCheckpoints(tmp_path, keep=2) as checkpoints:
-        checkpoints.save(1, make_state(1), {}, {})
+        checkpoints.save(make_state(1), make_meta(1))
     (tmp_path / "2.orbax-checkpoint-tmp" / "params").mkdir(parents=True)
     with RunCheckpoints(tmp_path, keep=2) as checkpoints:
         assert checkpoints.steps == [1]
-        checkpoints.save(2, make_state(2), {}, {})
+        checkpoints.save(make_state(2), make_meta(2))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
 
 
@@ -100,12 +135,12 @@ def test_failed_save_stops_with_the_reason_and_spares_the_one_before(tmp_path, n
     message = r"File too large; step 1 is the last one saved. Make room .* same --workdir"
     with pytest.raises(RunError, match=message):  # noqa: PT012, SIM117
         with RunCheckpoints(tmp_path, keep=1) as checkpoints:
-            checkpoints.save(1, make_state(1), {}, {"model": {}})
+            checkpoints.save(make_state(1), make_meta(1))
             checkpoints.wait()
             with largest_file(2**16):
-                checkpoints.save(2, large, {}, {"model": {}})
+                checkpoints.save(large, make_meta(2))
                 if noticed == "next save":
-                    checkpoints.save(3, make_state(3), {}, {"model": {}})
+                    checkpoints.save(make_state(3), make_meta(3))
                 elif noticed == "wait":
                     checkpoints.wait()
                 else:
@@ -113,9 +148,10 @@ def test_failed_save_stops_with_the_reason_and_spares_the_one_before(tmp_path, n
                         pass
     with RunCheckpoints(tmp_path, keep=1) as checkpoints:
         assert checkpoints.steps == [1]
-        assert checkpoints.restore_meta(1)["model"] == {}
+        assert checkpoints.restore_meta(1) == make_meta(1)
         state = make_state(1)
         restored = checkpoints.restore(1, abstract(state))
         jax.tree.map(np.testing.assert_array_equal, restored, state)
-        checkpoints.save(2, large, {}, {"model": {}})
-    assert json.loads((tmp_path / "2" / "meta" / "metadata").read_text())["metrics"] == {}
+        checkpoints.save(large, make_meta(2))
+    written = json.loads((tmp_path / "2" / "meta" / "metadata").read_text())
+    assert written["run"]["metrics"] == {}

@@ -12,6 +12,7 @@ import pytest
 import convert_weights
 import shunted_jax
 from shunted_jax.checkpoints import read_weights
+from shunted_jax.models.architecture import architecture_of
 from tests.convert.files import FIELDS, save, small_weights, to_torch_tensors, torch
 from tests.golden.cases import case_inputs, load, logits_and_maps, state_dict
 
@@ -79,7 +80,7 @@ def test_training_checkpoint_with_a_namespace(kind, tmp_path):
     save(saved, tmp_path / "w.pth", kind)
     convert(tmp_path / "w.pth", tmp_path / "out")
     assert_holds(tmp_path / "out", weights)
-    assert read_weights(tmp_path / "out").meta["unwrapped"] == ["model"]
+    assert read_weights(tmp_path / "out").meta.conversion.unwrapped == ["model"]
 
 
 @BOTH
@@ -246,12 +247,12 @@ def test_metadata_says_where_the_weights_come_from(tmp_path):
     convert(tmp_path / "mine.pth", tmp_path / "out", "--drop-head")
     meta = read_weights(tmp_path / "out").meta
     digest = hashlib.sha256((tmp_path / "mine.pth").read_bytes()).hexdigest()
-    assert meta["source"] == {"name": "mine.pth", "sha256": digest}
-    assert meta["head_left_out"] is True
-    assert meta["format_version"] == 1
+    assert meta.conversion.source == {"name": "mine.pth", "sha256": digest}
+    assert meta.conversion.head_left_out is True
+    assert meta.run is None
     model = shunted_jax.load_pretrained(tmp_path / "out")[0]
-    assert set(meta["model"]) == set(model.__dataclass_fields__) - {"parent", "name"}
-    assert json.dumps(meta)
+    assert meta.model == architecture_of(model)
+    assert json.dumps(meta.to_json())
 
 
 def test_what_is_there_is_only_replaced_on_demand(tmp_path, capsys):

@@ -1,7 +1,5 @@
 """The network's interface: shapes, counts, types, modes, errors."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,6 @@ from flax import traverse_util
 
 import shunted_jax
 from shunted_jax.convert.key_map import key_map
-from shunted_jax.models import fields
 from shunted_jax.models.cost import count_macs, count_parameters
 from shunted_jax.models.layers import DropPath
 from tests.golden.cases import state_dict_shapes
@@ -237,10 +234,3 @@ def test_fields_that_there_were_are_refused_with_the_one_in_their_place(name):
     for make in (shunted_jax.create_model, shunted_jax.ShuntedTransformer):
         with pytest.raises(ValueError, match=f"no field {name!r} any more: take 'compute'"):
             make("shunted_t", **{name: None})
-
-
-def test_fields_survive_json():
-    model = shunted_jax.create_model("shunted_b", dtype=jnp.bfloat16, num_classes=7)
-    written = json.loads(json.dumps(fields.to_json(model)))
-    assert shunted_jax.ShuntedTransformer(**fields.from_json(written)) == model
-    assert written["dtype"] == "bfloat16"

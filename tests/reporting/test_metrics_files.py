@@ -59,6 +59,35 @@ def test_what_is_run_again_is_not_there_twice(tmp_path):
     ]
 
 
+def test_what_is_no_record_is_said_and_never_lost(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        b'{"step": 1, "train/loss": 1.0}',
+        b"my note: a new disk from here",
+        b"\xff\x00\x00",
+        b"12",
+        b"",
+        b'{"step": 2, "train/loss": 2.0}',
+        b'{"step": 3, "train/loss": 3.0}',
+    ]
+    path.write_bytes(b"\n".join(lines) + b'\n{"step": 4, "tra')
+    assert [record["step"] for record in read_metrics(path)] == [1, 2, 3]
+    said = [f"{path}, line {number}, is no record and is passed over" for number in (2, 3, 4)]
+    assert [record.getMessage() for record in caplog.records] == said
+    with MetricsFiles(tmp_path, start_step=2) as files:
+        files.write(3, {"train/loss": 30.0})
+    after = path.read_bytes().split(b"\n")
+    assert after == [*lines[:-1], b'{"step": 3, "train/loss": 30.0}', b""]
+
+
+def test_last_record_may_lack_its_end_of_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "x": 1}\n{"step": 2, "x": 2}')
+    with MetricsFiles(tmp_path, start_step=2) as files:
+        files.write(3, {"x": 3})
+    assert [record["step"] for record in read_metrics(path)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
 def test_full_disk_is_the_writers_error_alone(tmp_path, full, monkeypatch):
     """No thread of its own that ends with a traceback, or lets the run wait for ever."""

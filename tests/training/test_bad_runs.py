@@ -47,9 +47,9 @@ def spoil(monkeypatch):
 def stop_after(monkeypatch, step):
     save = RunCheckpoints.save
 
-    def save_then_break_off(self, number, *arguments):
-        save(self, number, *arguments)
-        if number == step:
+    def save_then_break_off(self, state, meta):
+        save(self, state, meta)
+        if meta.run.step == step:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(RunCheckpoints, "save", save_then_break_off)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shunted_jax.checkpoints import Weights, read_weights, write_weights
+from shunted_jax.checkpoints import Metadata, Weights, read_weights, write_weights
 from shunted_jax.config import AugmentConfig, DataConfig, MeshConfig, OptimizerConfig, resolve
 from shunted_jax.models import create_model
-from shunted_jax.models.fields import to_json
+from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from tests.support.configs import load_config
@@ -27,7 +27,7 @@ def converted(tiny_variant, tmp_path):
         variables = jax.device_get(quick_jit(model.init)(jax.random.key(5), images))
         # Other than fresh ones, statistics and norms too.
         variables = jax.tree.map(lambda leaf: leaf + np.float32(0.25), variables)
-        meta = {"model": to_json(model)}
+        meta = Metadata(architecture_of(model))
         write_weights(tmp_path / name, Weights(**variables, meta=meta), overwrite=True)
         return str(tmp_path / name), variables
 

@@ -48,9 +48,9 @@ def test_run_leaves_what_it_promises(make_config, tmp_path):
     assert step == state.step == 9
     with RunCheckpoints(workdir / "checkpoints", keep=2) as checkpoints:
         meta = checkpoints.restore_meta(step)
-    assert meta["model"]["embed_dims"] == [8, 16]
-    assert meta["class_names"] == list("0123456789")
-    assert json.dumps(meta)
+    assert meta.model["embed_dims"] == [8, 16]
+    assert meta.class_names == list("0123456789")
+    assert json.dumps(meta.to_json())
 
     write_pictures(run, evaluation, workdir)
     for picture in ("curves.png", "predictions.png"):
@@ -67,9 +67,9 @@ def test_interrupted_run_goes_on_bit_for_bit(make_config, tmp_path, monkeypatch,
 
     save = RunCheckpoints.save
 
-    def save_then_break_off(self, step, *arguments):
-        save(self, step, *arguments)
-        if step == 6:
+    def save_then_break_off(self, state, meta):
+        save(self, state, meta)
+        if meta.run.step == 6:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -121,7 +121,7 @@ def test_a_folder_tree_with_damaged_files(make_config, tmp_path, caplog):
     assert "val/owl/torn.jpg" in said
     with RunCheckpoints(tmp_path / "run" / "checkpoints", keep=1) as checkpoints:
         meta = checkpoints.restore_meta(checkpoints.latest_step)
-    assert meta["class_names"] == ["cat", "dog", "owl"]
+    assert meta.class_names == ["cat", "dog", "owl"]
 
 
 def test_replaced_images_are_counted_over_an_interruption(make_config, tmp_path, monkeypatch):

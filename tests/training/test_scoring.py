@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shunted_jax.checkpoints import Weights, write_weights
+from shunted_jax.checkpoints import Metadata, Weights, write_weights
 from shunted_jax.config import Config, DataConfig, ModelConfig, resolve
 from shunted_jax.data.recipe import make_eval_transform
 from shunted_jax.data.sources import open_source
 from shunted_jax.models import create_model
-from shunted_jax.models.fields import to_json
+from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training import scoring
 from shunted_jax.training.scoring import score_checkpoint, write_score
 from tests.support.quick import quick_jit
@@ -61,7 +61,7 @@ def network(tiny_variant):
 def converted(network, tmp_path):
     """Returns the folder of such weights, as `convert_weights.py` writes it."""
     model, variables = network
-    write_weights(tmp_path / "weights", Weights(**variables, meta={"model": to_json(model)}))
+    write_weights(tmp_path / "weights", Weights(**variables, meta=Metadata(architecture_of(model))))
     return str(tmp_path / "weights")
 
 
@@ -127,10 +127,10 @@ def test_classes_that_are_not_the_checkpoints_are_refused(make_config, network, 
     other = create_model("tiny", num_classes=7)
     kept = jax.tree.map(lambda leaf: leaf[..., :7], variables["params"]["head"])
     sevens = {**variables, "params": {**variables["params"], "head": kept}}
-    write_weights(tmp_path / "seven", Weights(**sevens, meta={"model": to_json(other)}))
+    write_weights(tmp_path / "seven", Weights(**sevens, meta=Metadata(architecture_of(other))))
     with pytest.raises(ValueError, match="test.* has 10 classes, and .*seven tells 7 apart"):
         score_checkpoint(make_config(), str(tmp_path / "seven"))
-    meta = {"model": to_json(network[0]), "class_names": [*"012345678", "nine"]}
+    meta = Metadata(architecture_of(network[0]), class_names=[*"012345678", "nine"])
     write_weights(tmp_path / "named", Weights(**variables, meta=meta))
     with pytest.raises(ValueError, match="label 9 is '9' in .*, and 'nine' in .*named"):
         score_checkpoint(make_config(), str(tmp_path / "named"))

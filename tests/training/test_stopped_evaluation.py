@@ -59,7 +59,7 @@ def evaluations(monkeypatch):
 
 def metrics_of(workdir, step):
     with RunCheckpoints(workdir / "checkpoints", keep=9) as checkpoints:
-        return checkpoints.restore_meta(step)["metrics"]
+        return checkpoints.restore_meta(step).run.metrics
 
 
 def test_run_goes_on_as_if_it_had_not_been_disturbed(make_config, evaluations, tmp_path, caplog):
@@ -88,7 +88,7 @@ def test_run_goes_on_as_if_it_had_not_been_disturbed(make_config, evaluations, t
     assert logs[0] == logs[1]
     for step in (3, 6, 9):
         assert metrics_of(whole, step) == metrics_of(parts, step) != {}
-    best = [checkpoint_folder(path, "best").name for path in (whole, parts)]
+    best = [checkpoint_folder(path, "best")[0].name for path in (whole, parts)]
     assert best[0] == best[1]
 
 

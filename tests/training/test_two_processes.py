@@ -88,9 +88,9 @@ def train_here(config_file, tmp_path_factory):
             if stop_after:
                 save = RunCheckpoints.save
 
-                def save_then_break_off(self, step, *arguments):
-                    save(self, step, *arguments)
-                    if step == stop_after:
+                def save_then_break_off(self, state, meta):
+                    save(self, state, meta)
+                    if meta.run.step == stop_after:
                         raise KeyboardInterrupt
 
                 patch.setattr(RunCheckpoints, "save", save_then_break_off)
@@ -136,11 +136,11 @@ def assert_same(workdir, reference, evaluation=None):
         np.testing.assert_array_equal(evaluation.indices, np.arange(37))
 
 
-def start(arguments, port, index, environment=None, **options):
+def start(arguments, port, index, environment=None, program=REPOSITORY / "train.py", **options):
     return subprocess.Popen(
         [
             sys.executable,
-            *(str(REPOSITORY / "train.py"), f"--distributed=127.0.0.1:{port},2,{index}"),
+            *(str(program), f"--distributed=127.0.0.1:{port},2,{index}"),
             *map(str, arguments),
         ],
         env={
@@ -164,10 +164,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def train_in_two(arguments, environment=None):
+def train_in_two(arguments, environment=None, **options):
     """Returns (status, stdout, stderr) of each of two processes of four devices."""
     port = free_port()
-    both = [start(arguments, port, index, environment) for index in range(2)]
+    both = [start(arguments, port, index, environment, **options) for index in range(2)]
     try:
         outputs = [process.communicate(timeout=240) for process in both]
     finally:
@@ -282,3 +282,46 @@ def test_sigterm_to_one_of_two_breaks_off_the_evaluation_of_both(config_file, tm
     assert "evaluating it, as it was saved without" in log
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records if "eval/top1" in record] == [10, 20]
+
+
+# Who is the second of two cannot read step 20, as a disk of its own would have it.
+HALF_BLIND = """
+import runpy, sys
+from shunted_jax.checkpoints import RunCheckpoints, damage
+
+restore = RunCheckpoints.restore
+
+def restore_or_not(self, step, state):
+    if step == 20 and sys.argv[1].endswith(",1"):
+        raise {error}
+    return restore(self, step, state)
+
+RunCheckpoints.restore = restore_or_not
+damage.WAITS = (0.1,)
+sys.argv[0] = {train!r}
+runpy.run_path({train!r}, run_name="__main__")
+"""
+
+
+def test_two_processes_decide_alike_on_what_one_of_them_cannot_read(
+    train_here, config_file, tmp_path
+):
+    _, workdir = train_here((4, 2))
+    shutil.copytree(workdir, tmp_path / "run")
+    arguments = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
+    program, train = tmp_path / "half_blind.py", str(REPOSITORY / "train.py")
+
+    program.write_text(HALF_BLIND.format(train=train, error="OSError(5, 'Input/output error')"))
+    results = train_in_two(arguments, program=program)
+    assert [status for status, _, _ in results] == [1, 1], results
+    assert "checkpoints/20 cannot be read: another host cannot read it" in results[0][2]
+    assert "checkpoints/20 cannot be read: OSError: [Errno 5]" in results[1][2]
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["10", "20"]
+
+    program.write_text(HALF_BLIND.format(train=train, error="ValueError('DATA_LOSS: checksum')"))
+    results = train_in_two(arguments, program=program)
+    assert [status for status, _, _ in results] == [0, 0], results
+    assert "moved to damaged-20" in results[0][2]
+    assert "going on from step 10" in results[0][2]
+    assert (tmp_path / "run" / "checkpoints" / "damaged-20").is_dir()

@@ -95,6 +95,23 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     }
 
 
+def put_variables(variables: dict[str, Any], abstract: dict[str, Any]) -> dict[str, Any]:
+    """Returns numpy arrays as global ones, each device given its shard alone.
+
+    Args:
+        variables: nested dicts of numpy arrays; a `jax.Array` among them stays as it is.
+        abstract: leaves with a shape, a dtype and a sharding in the same places.
+    """
+
+    def put(leaf: np.ndarray | jax.Array, wanted: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array):
+            return leaf
+        leaf = np.asarray(leaf).astype(wanted.dtype, copy=False)
+        return jax.make_array_from_callback(wanted.shape, wanted.sharding, leaf.__getitem__)
+
+    return jax.tree.map(put, variables, abstract)
+
+
 def add_over_hosts(numbers: np.ndarray, mesh: Mesh) -> jax.Array:
     """Returns the sum of the arrays that the hosts give, on each of them; all must call it.
 

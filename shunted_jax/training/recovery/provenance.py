@@ -1,11 +1,58 @@
-"""Where a checkpoint comes from: the program's revision, for its metadata."""
+"""Where a checkpoint comes from: the run, its place in the data, the program, for its metadata."""
 
 import functools
+import importlib.metadata
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from shunted_jax.checkpoints import BEST_METRIC, Metadata, RunRecord
+from shunted_jax.config import to_dict
+from shunted_jax.data.pipeline import PIPELINE_VERSION
+from shunted_jax.models.architecture import architecture_of
+from shunted_jax.training.run import Run
+
 _PACKAGE = Path(__file__).parents[2]
+# Those that decide the result.
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")
+
+# What a run's checkpoints are ranked by where it keeps an average of its parameters: who keeps one
+# does so to use it.
+_BEST_AVERAGE = "eval_ema/top1"
+
+
+def describe(run: Run, step: int, **known: Any) -> Metadata:
+    """Returns what a checkpoint of `run` says of itself.
+
+    Args:
+        run: what is trained on what.
+        step: the number of updates made.
+        **known: fields of `RunRecord` that the run's state decides.
+    """
+    return Metadata(
+        model=architecture_of(run.model),
+        class_names=list(run.train_source.class_names),
+        run=RunRecord(
+            config=to_dict(run.config),
+            step=step,
+            best_by=BEST_METRIC if run.config.ema_decay is None else _BEST_AVERAGE,
+            data=position_in_data(run, step),
+            git=git_revision(),
+            versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+            **known,
+        ),
+    )
+
+
+def position_in_data(run: Run, step: int) -> dict[str, Any]:
+    """Returns what decides the batches to come; the stream is a pure function of it."""
+    return {
+        "next_batch": step,
+        "seed": run.config.seed,
+        "batch_size": run.config.batch_size,
+        "examples": len(run.train_source),
+        "pipeline_version": PIPELINE_VERSION,
+    }
 
 
 @functools.cache

@@ -5,15 +5,17 @@ import logging
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
-from shunted_jax.checkpoints import FORMAT_VERSION, RunCheckpoints
+from shunted_jax.checkpoints import Metadata, RunCheckpoints, RunRecord
+from shunted_jax.checkpoints.damage import DAMAGED, FINE, HINDERED, DamagedError, read_patiently
 from shunted_jax.config import Config, differences, to_dict
-from shunted_jax.data.pipeline import PIPELINE_VERSION
-from shunted_jax.errors import UserError, in_a_line
-from shunted_jax.training.devices.sharding import sum_over_hosts
+from shunted_jax.errors import UserError
+from shunted_jax.models.architecture import differences_between, network_of
+from shunted_jax.training.devices.sharding import add_over_hosts, sum_over_hosts
 from shunted_jax.training.recovery.digest import changed_arrays, digest
-from shunted_jax.training.recovery.provenance import git_revision
+from shunted_jax.training.recovery.provenance import describe, position_in_data
 from shunted_jax.training.run import Run
 from shunted_jax.training.step.state import TrainState
 
@@ -43,6 +45,13 @@ MAY_CHANGE = {
     "config.max_bad_steps": "the run would have stopped",
 }
 
+# Fields that earlier programs had: what they were set to makes no difference.
+RETIRED = (
+    "config.model.attend_form",
+    "config.model.depthwise_form",
+    "config.model.feed_forward_form",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Resumed:
@@ -51,42 +60,33 @@ class Resumed:
     Attributes:
         step: the number of updates made.
         state: on the mesh of the run that goes on.
-        meta: the JSON values saved with it.
+        record: what was saved with it; an empty one where the run starts.
     """
 
     step: int
     state: TrainState
-    meta: dict[str, Any]
-
-
-def checkpoint_metadata(run: Run, step: int) -> dict[str, Any]:
-    """Returns JSON values that say how to rebuild the run as it is after `step`."""
-    return run.metadata() | {
-        "step": step,
-        "data": _data_position(run, step),
-        "git": git_revision(),
-    }
+    record: RunRecord = dataclasses.field(default_factory=lambda: RunRecord(config={}))
 
 
 def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: epath.Path) -> Resumed | None:
-    """Returns the newest checkpoint that can be read; None where none was ever saved.
+    """Returns the newest checkpoint that is not damaged; None where none was ever saved.
 
-    Those that cannot be read are named in the log and set aside, once one is found that can be.
+    The damaged ones are named in the log and set aside, once one is found that is not.
 
     Raises:
-        UserError: the checkpoints are those of another run, or none of them can be read.
+        UserError: the checkpoints are those of another run, or all of them are damaged.
+        RunError: one cannot be read, for a reason that may pass; all are left in place.
     """
     damaged = {}
     for step in reversed(checkpoints.steps):
-        found, problem = _restore(run, checkpoints, step, workdir)
-        # Hosts can differ in what they can read: they go on from the same one.
-        if jax.process_count() > 1 and sum_over_hosts(int(problem is not None), run.mesh):
-            problem = problem or "another host cannot read it"
-        if problem is None:
-            _set_aside(run, checkpoints, list(damaged))
-            return found
-        damaged[step] = problem
-        logger.warning("the checkpoint of step %d cannot be read: %s", step, problem)
+        try:
+            found = _restore(run, checkpoints, step, workdir)
+        except DamagedError as error:
+            damaged[step] = error
+            logger.warning("the checkpoint of step %d cannot be read: %s", step, error)
+            continue
+        _set_aside(run, checkpoints, list(damaged))
+        return found
     if damaged:
         listed = "\n  ".join(f"step {step}: {problem}" for step, problem in damaged.items())
         raise UserError(
@@ -96,24 +96,29 @@ def restore_newest(run: Run, checkpoints: RunCheckpoints, workdir: epath.Path) -
     return None
 
 
-def _restore(
-    run: Run, checkpoints: RunCheckpoints, step: int, workdir: epath.Path
-) -> tuple[Resumed | None, str | None]:
-    """Returns the checkpoint, or else what keeps it from being read."""
-    try:
+def _restore(run: Run, checkpoints: RunCheckpoints, step: int, workdir: epath.Path) -> Resumed:
+    """Returns a checkpoint, or raises DamagedError, on all hosts alike."""
+
+    def read() -> tuple[Metadata, TrainState]:
         meta = checkpoints.restore_meta(step)
         # First, as another network's parameters look like damaged ones.
         _check_same_run(run, meta, workdir)
-        state = checkpoints.restore(step, run.programs.abstract_state)
-    except UserError:
-        raise
-    except Exception as error:  # each kind of damage raises another one, Orbax's own among them
-        return None, in_a_line(error)
-    if changed := changed_arrays(meta["digest"], digest(state).sums):
-        return None, f"not what was saved: {', '.join(changed[:3])}" + (
-            f" and {len(changed) - 3} more arrays" if len(changed) > 3 else ""
-        )
-    return Resumed(step, state, meta), None
+        return meta, checkpoints.restore(step, run.programs.abstract_state)
+
+    def agree(verdict: int) -> int:
+        """Returns the worst verdict of any host, as all go on from the same checkpoint."""
+        if jax.process_count() == 1:
+            return verdict
+        mine = np.array([verdict == DAMAGED, verdict == HINDERED], np.int32)
+        damaged, hindered = np.asarray(add_over_hosts(mine, run.mesh))
+        return HINDERED if hindered else DAMAGED if damaged else FINE
+
+    meta, state = read_patiently(read, checkpoints.directory / str(step), agree)
+    # Every host has read it, and all of them add up its digest.
+    if changed := changed_arrays(meta.run.digest, digest(state).sums):
+        more = f" and {len(changed) - 3} more arrays" if len(changed) > 3 else ""
+        raise DamagedError(f"not what was saved: {', '.join(changed[:3])}{more}")
+    return Resumed(step, state, meta.run)
 
 
 def _set_aside(run: Run, checkpoints: RunCheckpoints, steps: list[int]) -> None:
@@ -127,55 +132,47 @@ def _set_aside(run: Run, checkpoints: RunCheckpoints, steps: list[int]) -> None:
     logger.warning("moved to %s in %s", names, checkpoints.directory)
 
 
-def _check_same_run(run: Run, meta: dict[str, Any], workdir: epath.Path) -> None:
-    if meta["format_version"] > FORMAT_VERSION:
-        raise UserError(
-            f"the checkpoints in {workdir} have format {meta['format_version']}, and this program "
-            f"reads formats up to {FORMAT_VERSION}: take the program that wrote them"
-        )
-    if not {"data", "digest"} <= meta.keys():
+def _check_same_run(run: Run, meta: Metadata, workdir: epath.Path) -> None:
+    saved = meta.run
+    if saved is None or saved.data is None or saved.digest is None:
         raise UserError(
             f"the checkpoints in {workdir} are of an earlier version, which did not save what a "
             "run needs to go on: name another --workdir. To start from what was learned, pass "
             f"--config.init_from={workdir}"
         )
     # A field that is newer than the checkpoint had then the value that it has by default now.
-    config = _with_defaults(meta["config"], to_dict(Config()))
-    changed = differences(config, to_dict(run.config))
-    free = [line for line in changed if line.split(":")[0] in MAY_CHANGE]
-    refused = [line for line in changed if line not in free]
-    # A row of the registry can have changed below the same name.
-    now = run.metadata()
+    config = _with_defaults(saved.config, to_dict(Config()))
+    changed = [
+        (line.split(":")[0], line)
+        for line in differences(config, to_dict(run.config))
+        if line.split(":")[0] not in RETIRED
+    ]
+    refused = [line for name, line in changed if name not in MAY_CHANGE]
+    now = describe(run, saved.step)
     if not refused:
-        models = differences(meta["model"], now["model"], prefix="model")
-        refused += [line for line in models if f"config.{line.split(':')[0]}" not in MAY_CHANGE]
+        # A row of the registry can have changed below the same name.
+        there = network_of(meta.model, workdir)
+        refused += [
+            f"model.{name}: {before!r} before, {value!r} now"
+            for name, before, value in differences_between(there, run.model)
+        ]
         refused += differences(
-            {"class_names": meta["class_names"]}, {"class_names": now["class_names"]}, prefix="data"
+            {"class_names": meta.class_names}, {"class_names": now.class_names}, prefix="data"
         )
-        position = _data_position(run, meta["data"]["next_batch"])
-        refused += differences(meta["data"], position, prefix="data")
+        position = position_in_data(run, saved.data["next_batch"])
+        refused += differences(saved.data, position, prefix="data")
     if refused:
         raise UserError(
             f"{workdir} holds a run with another configuration; name another --workdir, or go on "
             "with the one it has:\n  " + "\n  ".join(refused)
         )
-    for line in free:
-        logger.info("taken over: %s", line)
-    for line in differences(meta["versions"], now["versions"], prefix="version of"):
+    for name, line in changed:
+        if name in MAY_CHANGE:
+            logger.info("taken over: %s", line)
+    for line in differences(saved.versions, now.run.versions, prefix="version of"):
         logger.info("%s: what follows is the same within rounding", line)
-    if meta["git"] != git_revision():
-        logger.info("revision %s before, %s now", meta["git"], git_revision())
-
-
-def _data_position(run: Run, step: int) -> dict[str, Any]:
-    """Returns what decides the batches to come; the stream is a pure function of it."""
-    return {
-        "next_batch": step,
-        "seed": run.config.seed,
-        "batch_size": run.config.batch_size,
-        "examples": len(run.train_source),
-        "pipeline_version": PIPELINE_VERSION,
-    }
+    if saved.git != now.run.git:
+        logger.info("revision %s before, %s now", saved.git, now.run.git)
 
 
 def _with_defaults(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.training.recovery.digest import digest
-from shunted_jax.training.recovery.resume import checkpoint_metadata
+from shunted_jax.training.recovery.provenance import describe
 from shunted_jax.training.run import Run
 from shunted_jax.training.step.state import TrainState
 from shunted_jax.training.tally import Tally
@@ -40,6 +40,7 @@ def save(
             f"after step {step}, which is not saved; take a lower config.optimizer.learning_rate, "
             "or a config.optimizer.clip_norm"
         )
-    meta = checkpoint_metadata(run, step)
-    meta |= {"digest": found.sums, "tally": since_log, "bad_images": bad_images}
-    checkpoints.save(step, state, values, meta)
+    about = describe(
+        run, step, metrics=values, digest=found.sums, tally=since_log, bad_images=bad_images
+    )
+    checkpoints.save(state, about)

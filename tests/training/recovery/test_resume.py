@@ -1,6 +1,7 @@
 """Going on from what lies in a run's folder: damaged checkpoints, other settings, other meshes."""
 
 import dataclasses
+import errno
 import json
 import logging
 import shutil
@@ -8,8 +9,9 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
-from shunted_jax.checkpoints import RunCheckpoints
+from shunted_jax.checkpoints import FORMAT_VERSION, RunCheckpoints, damage
 from shunted_jax.config import (
     Config,
     DataConfig,
@@ -19,13 +21,15 @@ from shunted_jax.config import (
     resolve,
     to_dict,
 )
-from shunted_jax.errors import UserError
+from shunted_jax.errors import RunError, UserError
 from shunted_jax.models import registry
+from shunted_jax.models.architecture import architecture_of
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training.devices import sharding
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.recovery.digest import digest
-from shunted_jax.training.recovery.resume import MAY_CHANGE, checkpoint_metadata, restore_newest
+from shunted_jax.training.recovery.provenance import describe
+from shunted_jax.training.recovery.resume import MAY_CHANGE, RETIRED, restore_newest
 from shunted_jax.training.run import make_run
 
 
@@ -84,8 +88,9 @@ def saved(make, tmp_path):
     with RunCheckpoints(tmp_path / "checkpoints", keep=3) as checkpoints:
         for step in (1, 2, 3):
             state = random_state(run, step)
-            meta = checkpoint_metadata(run, step) | {"digest": digest(state).sums}
-            checkpoints.save(step, state, {"eval/top1": step / 10}, meta)
+            metrics = {"eval/top1": step / 10}
+            meta = describe(run, step, digest=digest(state).sums, metrics=metrics)
+            checkpoints.save(state, meta)
     return run, tmp_path
 
 
@@ -144,9 +149,57 @@ def test_damaged_newest_is_named_and_the_one_before_taken(saved, kind, caplog):
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "damaged-3"]
     # The step can be saved again.
     with RunCheckpoints(folder, keep=2) as checkpoints:
-        meta = checkpoint_metadata(run, 3) | {"digest": digest(resumed.state).sums}
-        checkpoints.save(3, resumed.state, {}, meta)
+        checkpoints.save(resumed.state, describe(run, 3, digest=digest(resumed.state).sums))
     assert resume(run, workdir).step == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        MemoryError("no room"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+        ValueError("UNAVAILABLE: Error opening the driver: 503"),
+    ],
+)
+@pytest.mark.parametrize("times", [2, 9])
+def test_what_may_pass_moves_nothing(saved, error, times, monkeypatch):
+    run, workdir = saved
+    restore, waited, left = RunCheckpoints.restore, [], [error] * times
+
+    def restore_at_last(checkpoints, step, state):
+        if left:
+            raise left.pop()
+        return restore(checkpoints, step, state)
+
+    monkeypatch.setattr(RunCheckpoints, "restore", restore_at_last)
+    monkeypatch.setattr(damage.time, "sleep", waited.append)
+    if times == 2:
+        assert resume(run, workdir).step == 3
+    else:
+        with pytest.raises(RunError, match=r"checkpoints/3 cannot be read: .* start again once"):
+            resume(run, workdir)
+    assert waited == list(damage.WAITS[:times])
+    names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert names == ["1", "2", "3"]
+
+
+def test_metadata_that_cannot_be_read_move_nothing(saved, monkeypatch):
+    run, workdir = saved
+    kind = type(epath.Path(workdir))
+    read = kind.read_text
+
+    def read_text(path, *arguments, **named):
+        if "3/meta" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path, *arguments, **named)
+
+    with RunCheckpoints(workdir / "checkpoints", keep=3) as checkpoints:
+        monkeypatch.setattr(kind, "read_text", read_text)
+        monkeypatch.setattr(damage.time, "sleep", lambda seconds: None)
+        with pytest.raises(RunError, match="checkpoints/3 cannot be read: PermissionError"):
+            restore_newest(run, checkpoints, workdir)
+    assert (workdir / "checkpoints" / "3").is_dir()
 
 
 def test_folder_that_only_looks_like_a_checkpoint_is_passed_over(saved, caplog):
@@ -196,7 +249,7 @@ def test_network_that_changed_below_its_name_is_refused(saved, make, monkeypatch
     _, workdir = saved
     row = registry.VARIANTS["tiny"] | {"embed_dims": (8, 24)}
     monkeypatch.setitem(registry.VARIANTS, "tiny", row)
-    with pytest.raises(UserError, match=r"model.embed_dims: \[8, 16\] before, \[8, 24\] now"):
+    with pytest.raises(UserError, match=r"model.embed_dims: \(8, 16\) before, \(8, 24\) now"):
         resume(make(), workdir)
 
 
@@ -214,7 +267,8 @@ def test_checkpoints_of_an_earlier_version_are_refused(saved, make, monkeypatch)
 
     def without_position(checkpoints, step):
         meta = restore_meta(checkpoints, step)
-        return {name: meta[name] for name in meta if name not in ("data", "digest", "git")}
+        record = dataclasses.replace(meta.run, data=None, digest=None)
+        return dataclasses.replace(meta, run=record)
 
     monkeypatch.setattr(RunCheckpoints, "restore_meta", without_position)
     with pytest.raises(UserError, match=rf"earlier version.*--config.init_from={workdir}"):
@@ -243,6 +297,10 @@ def test_what_does_not_is_taken_over_and_said(saved, make, caplog):
     assert any("fsdp" in leaf.sharding.spec for leaf in kernels)
 
 
+def test_no_field_is_retired_and_may_change():
+    assert not set(RETIRED) & MAY_CHANGE.keys()
+
+
 def test_table_of_what_may_change_names_fields_that_exist():
     for name in MAY_CHANGE:
         section = Config()
@@ -255,17 +313,21 @@ def test_table_of_what_may_change_names_fields_that_exist():
 def test_checkpoint_says_where_it_comes_from(saved):
     run, workdir = saved
     meta = json.loads((workdir / "checkpoints" / "3" / "meta" / "metadata").read_text())
-    assert meta["step"] == 3
-    assert meta["data"] == {
+    assert meta["format_version"] == FORMAT_VERSION == 2
+    assert meta["model"] == architecture_of(run.model)
+    record = meta["run"]
+    assert record["step"] == 3
+    assert record["best_by"] == "eval/top1"
+    assert record["data"] == {
         "next_batch": 3,
         "seed": 0,
         "batch_size": 16,
         "examples": 64,
         "pipeline_version": 1,
     }
-    assert meta["config"] == to_dict(run.config)
-    assert meta["versions"]["jax"] == jax.__version__
-    assert meta["git"] is None or set(meta["git"]) == {"commit", "dirty"}
+    assert record["config"] == to_dict(run.config)
+    assert record["versions"]["jax"] == jax.__version__
+    assert record["git"] is None or set(record["git"]) == {"commit", "dirty"}
 
 
 def test_run_goes_on_on_another_mesh(make, tmp_path, caplog):
