@@ -64,10 +64,15 @@ def _checksum(meta: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
-def score_of(folder: epath.Path) -> float | None:
-    """Returns a checkpoint's `BEST_METRIC`; None if it was saved between evaluations or is bad."""
+def score_of(folder: epath.Path, metric: str = BEST_METRIC) -> float | None:
+    """Returns a checkpoint's score; None if it was saved between evaluations or is bad.
+
+    Args:
+        folder: of the checkpoint.
+        metric: of which more is better.
+    """
     try:
-        return read_meta(folder).get("metrics", {}).get(BEST_METRIC)
+        return read_meta(folder).get("metrics", {}).get(metric)
     except (ValueError, OSError):
         return None
 

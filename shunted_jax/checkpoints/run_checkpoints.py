@@ -36,16 +36,22 @@ class RunCheckpoints:
     """
 
     def __init__(
-        self, directory: str | os.PathLike, keep: int, keep_every_steps: float | None = None
+        self,
+        directory: str | os.PathLike,
+        keep: int,
+        keep_every_steps: float | None = None,
+        *,
+        best_metric: str = BEST_METRIC,
     ):
         """Opens the folder, making it if needed; what an interrupted save left is cleared away.
 
         Args:
             directory: of this run's checkpoints alone.
-            keep: how many of the newest to keep; the one with the best `BEST_METRIC` is kept
-                besides.
+            keep: how many of the newest to keep; the one with the best score is kept besides.
             keep_every_steps: also keep the first checkpoint at or after each multiple of this.
+            best_metric: the score: the metric of which more is better.
         """
+        self._best_metric = best_metric
         self.directory = absolute(directory)
         self._scores: dict[int, float | None] = {}
         self._manager = ocp.CheckpointManager(
@@ -90,14 +96,14 @@ class RunCheckpoints:
         Args:
             step: the number of updates made, later than any saved before.
             state: what to save.
-            metrics: numbers by name, `BEST_METRIC` among them; empty between evaluations.
+            metrics: numbers by name, the score among them; empty between evaluations.
             meta: JSON values that say how to rebuild the model and the run.
 
         Raises:
             RunError: there is no room for this checkpoint or there was none for the one before it.
         """
         items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-        self._scores[step] = metrics.get(BEST_METRIC)
+        self._scores[step] = metrics.get(self._best_metric)
         try:
             self._manager.save(
                 step,
@@ -111,7 +117,7 @@ class RunCheckpoints:
 
     def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Puts the numbers of an evaluation into a checkpoint that was saved without."""
-        self._scores[step] = metrics.get(BEST_METRIC)
+        self._scores[step] = metrics.get(self._best_metric)
         folder = self.directory / str(step)
         if jax.process_index() == 0:
             replace_meta(folder, read_meta(folder) | {"metrics": metrics})
@@ -165,7 +171,8 @@ class RunCheckpoints:
 
     def _read_scores(self) -> None:
         self._scores.clear()
-        self._scores.update({step: score_of(self.directory / str(step)) for step in self.steps})
+        for step in self.steps:
+            self._scores[step] = score_of(self.directory / str(step), self._best_metric)
 
     def raise_reason(self, error: Exception) -> NoReturn:
         """Raises `error`; as a `RunError` that says what to do, if disk or bucket are to blame."""

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import TextIO
 
+import jax
 from etils import epath
 
 from shunted_jax.reporting.events_file import EventsFile
 from shunted_jax.reporting.spool import Spool
 from shunted_jax.storage import in_bucket
-from shunted_jax.training.devices.distributed import is_first_process
 
 
 class MetricsFiles:
@@ -26,7 +26,7 @@ class MetricsFiles:
         """
         self._spool: Spool | None = None
         self._files: tuple[TextIO, EventsFile] | None = None
-        if not is_first_process():
+        if jax.process_index():
             return
         if in_bucket(workdir):
             self._spool = Spool(workdir)
