@@ -150,10 +150,3 @@ def test_command_writes_beside_the_checkpoint(make_config, converted, capsys):
         assert f"{converted}/{name}" in said
         assert (Path(converted) / name).is_file()
     score_checkpoint(config, converted)  # which is as good a checkpoint as before
-
-
-def test_class_without_examples_has_no_accuracy(make_config, converted, tmp_path):
-    score = score_checkpoint(make_config(eval_split="test[:3]"), converted)
-    _, *rows = score.evaluation.scores.per_class(score.class_names)
-    assert sum(row[2] for row in rows) == 3
-    assert {row[4] for row in rows if not row[2]} == {""}
