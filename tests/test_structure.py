@@ -15,33 +15,35 @@ from tests.support.imports import Tree
 PACKAGE = Path(__file__).parent.parent / "shunted_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-_CONFIG = {"errors", "config_checks", "config"}
-_NETWORK = {"errors", "ops", "ops/pallas", "models"}
+_GROUND = {"adapters", "errors"}
+_STORAGE = {*_GROUND, "storage"}
+_CONFIG = {*_GROUND, "config_checks", "config"}
+_NETWORK = {*_GROUND, "ops", "ops/pallas", "models"}
 _DATA = {*_CONFIG, "terminal", "data"}
-_WEIGHTS = {*_NETWORK, "storage", "checkpoints", "convert", "pretrained"}
-_REPORTING = {*_CONFIG, *_NETWORK, "storage", "terminal", "reporting"}
+_WEIGHTS = {*_NETWORK, *_STORAGE, "checkpoints", "convert", "pretrained"}
+_REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
-_STEP = {*_TASKS, "training/devices", "training/initialization", "training/step"}
+_STEP = {*_TASKS, "training/devices", "training/step"}
 _TRAINING = {*_STEP, *_WEIGHTS, "training"}
 
 MAY_REACH = {
-    "errors": set(),
+    "adapters": set(),
+    "errors": {"adapters"},
     "terminal": set(),
-    "storage": {"errors"},
+    "storage": _STORAGE,
     "config_checks": set(),
     "config": _CONFIG,
-    "ops": {"errors", "ops/pallas"},
-    "ops/pallas": {"errors", "ops"},
+    "ops": {*_GROUND, "ops/pallas"},
+    "ops/pallas": {*_GROUND, "ops"},
     "models": _NETWORK,
     "data": _DATA,
     "augment": _CONFIG,
-    "checkpoints": {*_NETWORK, "storage"},
-    "convert": {*_NETWORK, "storage", "checkpoints"},
-    "pretrained": {*_NETWORK, "storage", "checkpoints", "convert"},
+    "checkpoints": {*_NETWORK, *_STORAGE},
+    "pretrained": {*_NETWORK, *_STORAGE, "checkpoints"},
+    "convert": {*_NETWORK, *_STORAGE, "checkpoints", "pretrained"},
     "reporting": _REPORTING,
     "tasks": _TASKS,
     "training/devices": _CONFIG,
-    "training/initialization": _NETWORK,
     "training/step": _STEP,
     "training": _TRAINING,
     "commands": {*_TRAINING, "commands"},
@@ -59,10 +61,10 @@ NOT_REACHED = {
 }
 # What only these files and folders import.
 RESERVED = {
-    "orbax": ("checkpoints/",),
-    "torch": ("convert/torch_files.py",),
+    "orbax": ("adapters/orbax.py", "checkpoints/"),
+    "torch": ("adapters/torch.py", "convert/torch_files.py"),
     "tensorflow": (),
-    "grain": ("data/",),
+    "grain": ("adapters/grain.py", "data/"),
 }
 # Where commands were before: they run those of today, and nothing imports them.
 FORMER = {"data/prepare.py", "data/preview.py"}

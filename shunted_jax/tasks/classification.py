@@ -87,7 +87,7 @@ class Classification:
 
     config: Config
     num_classes: int
-    best_metric: ClassVar[str] = "eval/top1"
+    best_metric: ClassVar[str] = "top1"
     curves: ClassVar[Mapping[str, str]] = {"top1": "top-1", "top5": "top-5"}
 
     def make_model(self) -> ShuntedTransformer:

@@ -43,8 +43,8 @@ class Task(Protocol):
 
     Attributes:
         config: of the run.
-        best_metric: of two checkpoints, the one with the higher number of this name is the better:
-            one of the scores' values behind `eval/`.
+        best_metric: of two checkpoints, the one with the higher score of this name is the better;
+            one of the names of `Scores.values`.
         curves: for each score that `curves.png` shows, what to call it. They are shares of 1, and
             shown in percent.
     """

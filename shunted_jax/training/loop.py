@@ -56,7 +56,7 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
             workdir / "checkpoints",
             config.keep_checkpoints,
             every,
-            best_metric=run.task.best_metric,
+            best_metric=f"eval/{run.task.best_metric}",
         ) as checkpoints,
     ):
         resumed = restore_newest(run, checkpoints, workdir)

@@ -63,7 +63,6 @@ def test_known_fields_are_not_explained():
         (["--config.batch_size=many"], "--config.batch_size=many"),
         (["--config=nowhere.py"], "--config=nowhere.py: there is no such file"),
         (["--config.data.data_dir=nowhere"], "no data set 'digits' is prepared"),
-        (["--config.model.name=shunted_tt"], "config.model.name is 'shunted_tt'; the models are"),
         (["--mode=evaluate"], "--mode=evaluate"),
         (["--mode=eval"], "--mode=eval scores a checkpoint: name a run's folder with --workdir"),
         (["--mode=eval", "--workdir=x", "--step=5th"], "--step=5th: give a number, best or latest"),

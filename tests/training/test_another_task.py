@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from shunted_jax.augment.normalizing import normalize
-from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.commands.report import closing_report, write_pictures
 from shunted_jax.config import Config
 from shunted_jax.reporting.metrics_files import read_metrics
@@ -14,6 +13,7 @@ from shunted_jax.tasks.classification import Classification
 from shunted_jax.tasks.metrics import Mean
 from shunted_jax.training import run as runs
 from shunted_jax.training.loop import train_and_evaluate
+from tests.support.small_run import saved_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Brightness:
     """Shares its batches with classification; targets, loss and scores are its own."""
 
     config: Config
-    best_metric = "eval/closeness"
+    best_metric = "closeness"
     curves = {"closeness": "closeness"}
 
     def _classification(self):
@@ -98,8 +98,7 @@ def test_another_task_is_trained_scored_and_reported(make_config, tmp_path, monk
     closeness = {r["step"]: r["eval/closeness"] for r in records if "eval/closeness" in r}
     assert list(closeness) == [3, 6, 9]
     assert closeness[9] == evaluation.scores.values()["closeness"]
-    with RunCheckpoints(tmp_path / "checkpoints", 1, best_metric="eval/closeness") as checkpoints:
-        assert set(checkpoints.steps) == {9, max(closeness, key=closeness.get)}
+    assert set(saved_steps(tmp_path)) == {9, max(closeness, key=closeness.get)}
 
     write_pictures(run, evaluation, tmp_path)
     assert (tmp_path / "predictions.png").read_text() == f"37 of {run.eval_source.name}"
