@@ -72,8 +72,7 @@ def main(argv: list[str]) -> None:
     if not distributed.is_first_process():
         return
     write_pictures(run, evaluation, workdir)
-    command = command_line.without_flag("workdir", sys.argv)
-    print(closing_report(run, evaluation, workdir, command))
+    print(closing_report(run, evaluation, workdir, sys.argv))
 
 
 def _evaluate(config: Config) -> None:

@@ -56,6 +56,11 @@ class DataConfig(Section):
     num_workers: int = 0  # processes that prepare images; 0: threads of this one
     num_threads: int = 4  # that read ahead, in each process; more where reading takes long
 
+    @property
+    def channels(self) -> int:
+        """How many colours a pixel has."""
+        return len(self.mean)
+
 
 @dataclasses.dataclass
 class AugmentConfig(Section):

@@ -1,4 +1,7 @@
-"""What can be wrong with a configuration: types first, then values that do not fit together."""
+"""What can be wrong with a configuration: types first, then values that do not fit together.
+
+What concerns the network itself, such as its name, shows where it is built: `tasks/network.py`.
+"""
 
 import dataclasses
 import math
@@ -7,14 +10,12 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from shunted_jax.models import create_model, list_models
-
 
 def problems(config: Any) -> list[str]:
     """Returns a line for each thing that keeps a `config.Config` from being run."""
     of_types = list(_type_problems(config, "config"))
     return of_types or [
-        *_model_problems(config.model, config.data),
+        *_model_problems(config.model),
         *_data_problems(config.data),
         *_augment_problems(config.augment),
         *_mesh_problems(config.mesh),
@@ -46,22 +47,9 @@ def _fits(value: Any, wanted: Any) -> bool:
     return isinstance(value, (int, float) if wanted is float else wanted)
 
 
-def _model_problems(model: Any, data: Any) -> Iterator[str]:
+def _model_problems(model: Any) -> Iterator[str]:
     if model.dtype not in ("float32", "bfloat16"):
         yield f"config.model.dtype is {model.dtype!r}, and must be 'float32' or 'bfloat16'"
-    if model.name not in list_models():
-        yield f"config.model.name is {model.name!r}; the models are {', '.join(list_models())}"
-        return
-    fields = {name: value for name, value in vars(model).items() if name not in ("name", "dtype")}
-    try:
-        least = create_model(model.name, **fields).min_image_size
-    except ValueError as error:
-        yield f"config.model: {error}"
-        return
-    if data.image_size < least:
-        yield (
-            f"config.data.image_size is {data.image_size}, and {model.name} wants at least {least}"
-        )
 
 
 def _data_problems(data: Any) -> Iterator[str]:
@@ -72,7 +60,6 @@ def _data_problems(data: Any) -> Iterator[str]:
             f"config.data.mean is {data.mean} and config.data.std {data.std}: give three numbers "
             "each, one a colour channel, std above 0"
         )
-
     if data.on_bad_image not in ("raise", "skip"):
         yield f"config.data.on_bad_image is {data.on_bad_image!r}, and must be 'raise' or 'skip'"
     if data.crop_pct is not None and not 0 < data.crop_pct <= 1:
@@ -148,6 +135,7 @@ def _range_problems(config: Any) -> Iterator[str]:
     at_least = {
         "seed": (config.seed, 0),
         "batch_size": (config.batch_size, 1),
+        "data.image_size": (data.image_size, 1),
         "eval_batch_size": (config.eval_batch_size, 1),
         "accumulate_steps": (config.accumulate_steps, 1),
         "log_every_steps": (config.log_every_steps, 1),

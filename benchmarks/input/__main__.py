@@ -27,6 +27,7 @@ from absl import flags
 from PIL import Image
 
 from benchmarks.input import photographs, plain_pipeline
+from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.data.crops import CenterCrop, RandomResizedCrop
 from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.loading import LoadForTraining
@@ -233,9 +234,17 @@ def _workers(source: Source, rounds: int, count: int) -> dict:
     return _report(f"full recipe from files, batches of {BATCH}, worker processes", seconds)
 
 
-def _seconds(source: Source, count: int, **arguments: int) -> float:
-    """Returns the seconds an image takes once workers have started and buffers are full."""
-    batches = train_batches(source, TRAIN, batch_size=BATCH, seed=0, **arguments)
+def _seconds(source: Source, count: int, **settings: int) -> float:
+    """Returns the seconds an image takes once workers have started and buffers are full.
+
+    The recipe is that of `TRAIN`; `settings` are fields of `DataConfig`.
+    """
+    config = Config(
+        data=DataConfig(image_size=SIZE, **settings),
+        augment=AugmentConfig(rand_augment_layers=TRAIN.rand_augment.num_layers),
+        batch_size=BATCH,
+    )
+    batches = train_batches(source, config)
     for _ in range(8):
         next(batches)
     start = time.perf_counter()

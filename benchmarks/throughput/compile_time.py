@@ -70,8 +70,8 @@ def _start(variant: str, batch: int, scan: bool) -> dict[str, float]:
     import numpy as np
 
     from shunted_jax.config import Config, DataConfig, ModelConfig
+    from shunted_jax.tasks import make_task
     from shunted_jax.training.devices.sharding import make_mesh, put_batch
-    from shunted_jax.training.run import make_model
     from shunted_jax.training.step.optimizer import make_optimizer
     from shunted_jax.training.step.programs import lower_train_step, make_programs
 
@@ -88,9 +88,10 @@ def _start(variant: str, batch: int, scan: bool) -> dict[str, float]:
         seconds[part] = time.perf_counter() - now
         now = time.perf_counter()
 
-    model = make_model(config, num_classes=1000)
-    programs = make_programs(model, make_optimizer(config.optimizer, 1e-3), config, mesh)
-    lowered = lower_train_step(programs, config, mesh)
+    task = make_task(config, num_classes=1000)
+    tx = make_optimizer(config.optimizer, 1e-3)
+    programs = make_programs(task.make_model(), tx, task, mesh)
+    lowered = lower_train_step(programs)
     lap("tracing")
     state = jax.block_until_ready(programs.init(jax.random.key(0)))
     lap("initialisation")

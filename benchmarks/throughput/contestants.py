@@ -72,10 +72,10 @@ def _ours(case: Case, images: np.ndarray, labels: np.ndarray) -> Contestant:
     import jax
     import jax.numpy as jnp
 
-    from shunted_jax.augment.augmentation import Augmented
     from shunted_jax.config import Config, OptimizerConfig
     from shunted_jax.models import create_model
     from shunted_jax.reporting.peaks import peak_flops
+    from shunted_jax.tasks import make_task
     from shunted_jax.training.devices.sharding import make_mesh
     from shunted_jax.training.step.optimizer import make_optimizer
     from shunted_jax.training.step.programs import make_programs
@@ -84,16 +84,17 @@ def _ours(case: Case, images: np.ndarray, labels: np.ndarray) -> Contestant:
     device, config = jax.devices()[0], Config(optimizer=OptimizerConfig(clip_norm=1.0))
     model = create_model(case.variant, dtype=jnp.dtype(case.dtype))
     tx = make_optimizer(config.optimizer, 1e-3)
-    programs = make_programs(model, tx, config, make_mesh(config.mesh, [device]))
+    task = make_task(config, CLASSES)
+    programs = make_programs(model, tx, task, make_mesh(config.mesh, [device]))
     state = programs.init(jax.random.key(0))
     if case.mode == "training":
-        update = jax.jit(make_update(model, tx, config), donate_argnums=0)
+        update = jax.jit(make_update(model, tx, task), donate_argnums=0)
         targets = jax.nn.one_hot(labels, CLASSES)
-        batch = Augmented(jnp.asarray(images), targets, kept=jnp.float32(1))
+        batch = jnp.asarray(images)
 
         def step():
             nonlocal state
-            state, metrics = update(state, batch, jax.random.key(0))
+            state, metrics = update(state, batch, targets, jax.random.key(0))
             jax.block_until_ready((state, metrics))
 
     else:

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.tasks import make_task
 from shunted_jax.training.devices.sharding import batch_sharding, make_mesh, replicated
-from shunted_jax.training.run import make_model
 from shunted_jax.training.step import programs
 from shunted_jax.training.step.optimizer import make_optimizer
 
@@ -51,15 +51,16 @@ def lower(
         config.augment = dataclasses.replace(
             config.augment, erase_prob=0.0, mixup_alpha=0.0, cutmix_alpha=0.0
         )
-    model = make_model(config, _CLASSES)
+    task = make_task(config, _CLASSES)
+    model = task.make_model()
     mesh = make_mesh(config.mesh, devices)
     if part in BLOCKS:
         return _lower_block(model, BLOCKS.index(part), config, mesh)
-    of_run = programs.make_programs(model, make_optimizer(config.optimizer, 1e-3), config, mesh)
+    of_run = programs.make_programs(model, make_optimizer(config.optimizer, 1e-3), task, mesh)
     if part == "train":
-        return programs.lower_train_step(of_run, config, mesh)
+        return programs.lower_train_step(of_run)
     if part == "evaluate":
-        return programs.lower_eval_step(of_run, config, mesh)
+        return programs.lower_eval_step(of_run)
     return _lower_inference(model, of_run, config, mesh)
 
 

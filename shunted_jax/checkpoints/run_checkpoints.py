@@ -36,7 +36,10 @@ class RunCheckpoints:
     """
 
     def __init__(
-        self, directory: str | os.PathLike, keep: int, keep_every_steps: float | None = None
+        self,
+        directory: str | os.PathLike,
+        keep: int,
+        keep_every_steps: float | None = None,
     ):
         """Opens the folder, making it if needed; what an interrupted save left is cleared away.
 

@@ -110,10 +110,10 @@ def without_flag(name: str, argv: Sequence[str]) -> list[str]:
     """Returns a command line without a flag and its value."""
     kept, arguments = [], iter(argv)
     for argument in arguments:
-        flag, _, value = argument.partition("=")
+        flag, equals, _ = argument.partition("=")
         if flag not in (f"--{name}", f"-{name}"):
             kept.append(argument)
-        elif not value:
+        elif not equals:
             next(arguments, None)  # the value is an argument of its own
     return kept
 

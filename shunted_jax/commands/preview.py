@@ -7,6 +7,7 @@ Each row is a batch of its own, mixed as a training batch is; below each image a
 their weights. The order and the random decisions on the host are those of the run's first images.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -15,11 +16,10 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from shunted_jax.augment.augmentation import Augmented, augment
+from shunted_jax.augment.training_batch import Augmented, augment
 from shunted_jax.commands import command_line
 from shunted_jax.config import Config
 from shunted_jax.data.pipeline import train_batches
-from shunted_jax.data.recipe import make_train_transform
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.pictures import plot_contact_sheet
@@ -37,14 +37,7 @@ def write_preview(config: Config, path: Path, rows: int) -> None:
     source = open_source(config.data.dataset, config.data.train_split, config.data.data_dir)
     names = source.class_names
     device_side = jax.jit(functools.partial(augment, num_classes=len(names), config=config))
-    batches = train_batches(
-        source,
-        make_train_transform(config),
-        batch_size=COLUMNS,
-        seed=config.seed,
-        repeats=config.augment.repeats,
-        on_bad_image=config.data.on_bad_image,
-    )
+    batches = train_batches(source, dataclasses.replace(config, batch_size=COLUMNS))
     images, captions = [], []
     for row in range(rows):
         batch = next(batches)

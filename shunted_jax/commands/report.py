@@ -1,15 +1,17 @@
 """The end of a run on the screen: the score, where everything is, how to go on."""
 
+import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from etils import epath
 
+from shunted_jax.commands.command_line import without_flag
 from shunted_jax.reporting.metrics_files import read_metrics
-from shunted_jax.reporting.pictures import plot_curves, plot_predictions
+from shunted_jax.reporting.pictures import plot_curves
 from shunted_jax.storage import in_bucket
 from shunted_jax.training.evaluation import Evaluation
 from shunted_jax.training.run import Run
@@ -23,20 +25,10 @@ def write_pictures(run: Run, evaluation: Evaluation, workdir: epath.Path) -> Non
         evaluation: of the run's end.
         workdir: the run's folder, with its `metrics.jsonl`.
     """
-    title = f"{run.config.model.name} on {run.config.data.dataset}: {evaluation.top1_text()}"
-    plot_curves(read_metrics(workdir / "metrics.jsonl"), workdir / "curves.png", title)
-    examples = run.eval_source.examples
-
-    def image_of(index: int) -> np.ndarray:
-        return run.eval_transform(examples[evaluation.indices[index]]["image"])
-
-    plot_predictions(
-        image_of,
-        evaluation.labels,
-        evaluation.predictions,
-        run.eval_source.class_names,
-        workdir / "predictions.png",
-    )
+    title = f"{run.config.model.name} on {run.config.data.dataset}: {evaluation.headline()}"
+    records = read_metrics(workdir / "metrics.jsonl")
+    plot_curves(records, run.task.curves, workdir / "curves.png", title)
+    run.task.plot_predictions(evaluation.scores, run.eval_source, workdir / "predictions.png")
 
 
 def closing_report(
@@ -48,7 +40,7 @@ def closing_report(
         run: what was trained on what.
         evaluation: of the run's end.
         workdir: the run's folder.
-        command: how this run was started, without the workdir.
+        command: how this run was started: a program of Python's and its arguments.
     """
     files = {
         "checkpoint": workdir / "checkpoints" / str(run.total_steps),
@@ -57,28 +49,40 @@ def closing_report(
         "curves": workdir / "curves.png",
         "predictions": workdir / "predictions.png",
     }
-    python = _relative(Path(sys.executable))
-    train = " ".join([python, *command])
-    larger = "shunted_s" if run.config.model.name == "shunted_t" else "shunted_t"
-    commands = {
-        "in Python": f'model, variables = shunted_jax.load_pretrained("{_relative(workdir)}")',
-        "train longer": f"{train} --config.epochs={2 * run.config.epochs:g}",
-        "another model": f"{train} --config.model.name={larger}",
-        "live curves": f"{python} -m pip install tensorboard && "
-        f"{python} -m tensorboard.main --logdir {_relative(workdir)}",
-    }
-    metrics = evaluation.metrics
     lines = [
         "",
-        f"test top-1  {evaluation.top1_text()}",
-        f"test top-5  {100 * metrics['top5'].value:.2f} %, loss {metrics['loss'].value:.4f}",
+        *evaluation.in_lines("test "),
         "",
         *(f"  {name:<14}{_relative(path)}" for name, path in files.items()),
         "",
         "to go on:",
-        *(f"  {name:<14}{text}" for name, text in commands.items()),
+        *(f"  {name:<14}{text}" for name, text in _ways_on(run, workdir, command).items()),
     ]
     return "\n".join(lines)
+
+
+def _ways_on(run: Run, workdir: epath.Path, command: Sequence[str]) -> dict[str, str]:
+    """Returns what one may do next, by what it is: a line of Python, then lines for a shell."""
+    config, python = run.config, _relative(Path(sys.executable))
+    if os.sep not in python:
+        python = os.path.join(os.curdir, python)  # else, a shell would look for it elsewhere
+
+    def train(field: str, value: str) -> str:
+        # A new folder: this one's goes on with the configuration that it has.
+        arguments = without_flag("workdir", without_flag(f"config.{field}", command))
+        return shlex.join([python, *arguments, f"--config.{field}={value}"])
+
+    install = shlex.join([python, "-m", "pip", "install", "tensorboard"])
+    show = shlex.join([python, "-m", "tensorboard.main", "--logdir", _relative(workdir)])
+    path = json.dumps(_relative(workdir), ensure_ascii=False)
+    ways = {
+        "in Python": f"model, variables = shunted_jax.load_pretrained({path})",
+        "train longer": train("epochs", f"{2 * config.epochs:g}"),
+    }
+    if config.init_from is None:  # else, the weights to start from are of this model
+        other = "shunted_s" if config.model.name == "shunted_t" else "shunted_t"
+        ways["another model"] = train("model.name", other)
+    return ways | {"live curves": f"{install} && {show}"}
 
 
 def _relative(path: epath.Path) -> str:

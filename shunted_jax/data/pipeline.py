@@ -19,9 +19,10 @@ import grain.python as grain
 import numpy as np
 
 from shunted_jax.adapters.grain import InARow, start_helper_of_workers
+from shunted_jax.config import Config
 from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining
+from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source
-from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -79,36 +80,25 @@ def _close_and_forget(iterator: list[grain.DatasetIterator]) -> None:
 
 def train_batches(
     source: Source,
-    transform: TrainTransform,
+    config: Config,
     *,
-    batch_size: int,
-    seed: int,
-    repeats: int = 1,
-    on_bad_image: str = "raise",
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    num_workers: int = 0,
-    num_threads: int = 4,
 ) -> Batches:
     """Returns this host's share of the global batches, from `start_step` on, without end.
 
     Epochs follow each other without a gap: a batch may hold the end of one and the start of the
-    next.
+    next. Where images are repeated, an epoch takes each of them so many times in a row, augmented
+    differently, and as many images as the source holds in all (repeated augmentation, arXiv
+    1902.05509).
 
     Args:
         source: what to train on.
-        transform: from an encoded image to what the network is given.
-        batch_size: the global batch, over all hosts.
-        seed: decides the order and the augmentation.
-        repeats: how many times in a row an epoch takes each image, augmented differently; it takes
-            as many images as the source holds in all (repeated augmentation, arXiv 1902.05509).
-        on_bad_image: "raise" an error that names it, or "skip": the next example takes its place.
+        config: of the run; `batch_size`, `seed`, `data` and `augment` are used.
         start_step: the first batch to return, counted from 0; starting late costs nothing.
         process_index: which host this is.
         process_count: the number of hosts.
-        num_workers: processes that prepare batches; 0 leaves it to threads of this one.
-        num_threads: threads that read ahead, in each process.
 
     Returns:
         An iterator of {"image": uint8 [local batch, size, size, 3], "label": int32 [local batch]};
@@ -118,33 +108,27 @@ def train_batches(
         UserError: the hosts do not divide the global batch, or the source is empty; while
             iterating, an image is bad.
     """
-    local_batch_size = _local_batch_size(batch_size, process_count)
+    local_batch_size = _local_batch_size(config.batch_size, process_count)
     if not len(source):
         raise UserError("the training split holds no examples")
-    order = grain.MapDataset.range(len(source)).seed(seed).shuffle()
+    load = LoadForTraining(source, make_train_transform(config), config.data.on_bad_image)
+    order = grain.MapDataset.range(len(source)).seed(config.seed).shuffle()
+    repeats = config.augment.repeats
     dataset = (
         (order if repeats == 1 else InARow(order, repeats))
         .repeat()  # reshuffles every epoch
         # Before hosts take their shares: randomness must not depend on them.
-        .random_map(LoadForTraining(source, transform, on_bad_image))
+        .random_map(load)
         .batch(local_batch_size)
         # The hosts' rows lie one behind the other in the global batch, which is thus the same for
         # any number of them.
         .slice(slice(start_step * process_count + process_index, None, process_count))
     )
-    return Batches(_iterate(dataset, num_workers, num_threads), source)
+    return Batches(_iterate(dataset, config.data.num_workers, config.data.num_threads), source)
 
 
 def eval_batches(
-    source: Source,
-    transform: EvalTransform,
-    *,
-    batch_size: int,
-    on_bad_image: str = "raise",
-    process_index: int = 0,
-    process_count: int = 1,
-    num_workers: int = 0,
-    num_threads: int = 4,
+    source: Source, config: Config, *, process_index: int = 0, process_count: int = 1
 ) -> Batches:
     """Returns this host's share of every example once, the last global batch padded.
 
@@ -152,13 +136,9 @@ def eval_batches(
 
     Args:
         source: what to evaluate on.
-        transform: from an encoded image to what the network is given.
-        batch_size: the global batch, over all hosts.
-        on_bad_image: "raise" an error that names it, or "skip": it does not count.
+        config: of the run; `eval_batch_size` and `data` are used.
         process_index: which host this is.
         process_count: the number of hosts.
-        num_workers: processes that prepare batches; 0 leaves it to threads of this one.
-        num_threads: threads that read ahead, in each process.
 
     Returns:
         An iterator of {"image": uint8 [local batch, size, size, 3], "label": int32 [local batch],
@@ -168,17 +148,19 @@ def eval_batches(
         UserError: the hosts do not divide the global batch, or the source is empty; while
             iterating, an image is bad.
     """
-    local_batch_size = _local_batch_size(batch_size, process_count)
+    local_batch_size = _local_batch_size(config.eval_batch_size, process_count)
     if not len(source):
         raise UserError("the evaluation split holds no examples")
-    num_batches = -(-len(source) // batch_size)
+    num_batches = -(-len(source) // config.eval_batch_size)
+    load = LoadForEvaluation(source, make_eval_transform(config), config.data.on_bad_image)
     dataset = (
-        grain.MapDataset.range(num_batches * batch_size)
-        .map(LoadForEvaluation(source, transform, on_bad_image))
+        grain.MapDataset.range(num_batches * config.eval_batch_size)
+        .map(load)
         .batch(local_batch_size)
         .slice(slice(process_index, None, process_count))
     )
-    return Batches(_iterate(dataset, min(num_workers, num_batches), num_threads), source)
+    workers = min(config.data.num_workers, num_batches)
+    return Batches(_iterate(dataset, workers, config.data.num_threads), source)
 
 
 def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> Iterator:

@@ -1,7 +1,7 @@
 """From an encoded image to the uint8 one that the network is given, for training and evaluation.
 
 Images stay uint8 on the host, a quarter of float32's bytes to move. What needs floats or a whole
-batch (normalisation, erasing, mixing) happens on the device, in `augment/augmentation.py`.
+batch (normalisation, erasing, mixing) happens on the device, in `augment/`.
 """
 
 import dataclasses

@@ -5,15 +5,16 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from shunted_jax.config import Config, DataConfig
+from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.cost import count_macs
 from shunted_jax.reporting.peaks import peak_flops
-from shunted_jax.training.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -57,21 +58,21 @@ class DataWait(Iterator):
 class Gauges:
     """Reads, each time the metrics are written, what the machine was doing since the last time."""
 
-    def __init__(self, run: Run, data_wait: DataWait):
-        """Counts the model's arithmetic where the devices' peak is known.
+    def __init__(
+        self, data_wait: DataWait, data: DataConfig, least_step_seconds: float | None = None
+    ):
+        """Starts with nothing measured.
 
         Args:
-            run: what is trained on what.
-            data_wait: around the batches that it is trained on.
+            data_wait: around the batches that are trained on.
+            data: how they are read.
+            least_step_seconds: as the function of this name returns it.
         """
         self._data_wait = data_wait
-        self._data = run.config.data
+        self._data = data
+        self._least_step_seconds = least_step_seconds
         self._judged = [0.0, 0.0, 0]  # seconds waited, seconds and steps in all
         self._started, self._warned = False, False
-        peak = peak_flops(run.mesh.devices.flat[0])
-        self._least_step_seconds = (
-            training_flops(run) / (peak * run.mesh.size) if peak is not None else None
-        )
 
     def read(self, step_seconds: float) -> dict[str, float]:
         """Returns numbers by name; warns, once, where much of the time goes in waiting for data.
@@ -108,16 +109,37 @@ class Gauges:
         )
 
 
-def training_flops(run: Run) -> int:
+def least_step_seconds(
+    model: ShuntedTransformer, config: Config, devices: Sequence[jax.Device]
+) -> float | None:
+    """Returns how long a training step would take at the devices' peak; None where none is known.
+
+    Args:
+        model: the network.
+        config: of the run; the size of its images and batches is used.
+        devices: all that it is trained on, of one kind.
+    """
+    peak = peak_flops(devices[0])
+    if peak is None:
+        return None
+    flops = training_flops(model, config.data.image_size, config.batch_size)
+    return flops / (peak * len(devices))
+
+
+def training_flops(model: ShuntedTransformer, image_size: int, batch_size: int) -> int:
     """Returns the operations of one step, by the model's own count.
 
     Multiply-accumulates of convolutions and matrix products are two operations each, and the
     backward pass takes twice those of the forward pass. What is computed again to save memory, and
     everything that is not a product, does not count: the same network has the same figure however
     it is compiled.
+
+    Args:
+        model: the network.
+        image_size: pixels on each side.
+        batch_size: images in a step, over all devices.
     """
-    macs = count_macs(run.model, run.config.data.image_size)
-    return 3 * 2 * macs * run.config.batch_size
+    return 3 * 2 * count_macs(model, image_size) * batch_size
 
 
 def memory_gib() -> dict[str, float]:

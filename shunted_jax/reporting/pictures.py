@@ -1,20 +1,24 @@
 """Pictures of a run: its curves, and what the network made of some test images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
 from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f5fa8", "#d9730d", "#c62828", "#9aa5b1"
+_SCORE_COLORS = (_BLUE, _ORANGE, _RED)
 _COLUMNS, _MOST_IMAGES = 8, 32
 
 
-def plot_curves(records: Sequence[dict[str, float]], path: epath.Path, title: str) -> None:
-    """Draws loss, accuracy and learning rate over steps.
+def plot_curves(
+    records: Sequence[dict[str, float]], scores: Mapping[str, str], path: epath.Path, title: str
+) -> None:
+    """Draws loss, scores and learning rate over steps.
 
     Args:
         records: as `read_metrics` gives them.
+        scores: for each metric that is a share of 1, what to call it.
         path: of the PNG to write.
         title: over the picture.
     """
@@ -24,10 +28,10 @@ def plot_curves(records: Sequence[dict[str, float]], path: epath.Path, title: st
     _draw(loss_axes, records, "train/loss", "training, as optimized", _GREY)
     _draw(loss_axes, records, "eval/loss", "test", _BLUE, marker="o")
     loss_axes.set(title="loss", xlabel="step", ylabel="nats")
-    _draw(score_axes, records, "train/top1", "training, top-1", _GREY, scale=100)
-    _draw(score_axes, records, "eval/top1", "test, top-1", _BLUE, marker="o", scale=100)
-    _draw(score_axes, records, "eval/top5", "test, top-5", _ORANGE, marker="o", scale=100)
-    score_axes.set(title="accuracy", xlabel="step", ylabel="%", ylim=(0, 102))
+    for (metric, name), color in zip(scores.items(), _SCORE_COLORS, strict=False):
+        _draw(score_axes, records, f"train/{metric}", f"training, {name}", _GREY, scale=100)
+        _draw(score_axes, records, f"eval/{metric}", f"test, {name}", color, marker="o", scale=100)
+    score_axes.set(title="score", xlabel="step", ylabel="%", ylim=(0, 102))
     _draw(rate_axes, records, "train/learning_rate", "learning rate", _BLUE)
     rate_axes.set(title="learning rate", xlabel="step", ylim=(0, None))
     rate_axes.ticklabel_format(axis="y", scilimits=(-2, 2))

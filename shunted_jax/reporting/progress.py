@@ -2,13 +2,12 @@
 
 import datetime
 import logging
-import os
 import sys
 import time
 
 import tqdm
 
-from shunted_jax.training.devices.distributed import is_first_process
+from shunted_jax.terminal import on_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -17,17 +16,17 @@ class Progress:
     """Shows steps, loss, images a second and the time left. Use it as a context manager.
 
     What is done between `update` and `resume_clock`, such as an evaluation, is left out of the
-    pace, and counts in the time left as often as there was one so far. Only the first process
-    shows anything.
+    pace, and counts in the time left as often as there was one so far.
     """
 
-    def __init__(self, first_step: int, last_step: int, batch_size: int):
+    def __init__(self, first_step: int, last_step: int, batch_size: int, *, bar: bool = True):
         """Starts the clock.
 
         Args:
             first_step: how many steps are done already.
             last_step: how many there are in all.
             batch_size: images in a step, over all hosts.
+            bar: False shows no bar, as for all hosts but the first.
         """
         self._last_step = last_step
         self._batch_size = batch_size
@@ -37,7 +36,7 @@ class Progress:
         self._bar = tqdm.tqdm(
             total=last_step,
             initial=first_step,
-            disable=not (is_first_process() and on_terminal()),
+            disable=not (bar and on_terminal()),
             bar_format="{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} steps{postfix}",
             dynamic_ncols=True,
         )
@@ -86,9 +85,3 @@ class Progress:
         """Leaves what was done since the last `update` out of the pace; call it after a pause."""
         self._window_start = time.perf_counter()
         self._paused_seconds += self._window_start - self._update_end
-
-
-def on_terminal() -> bool:
-    """Returns whether there is a terminal that can show a bar."""
-    # A terminal that does not know its size, as some job runners give, shows no bar.
-    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0

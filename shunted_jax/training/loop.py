@@ -10,11 +10,12 @@ import jax
 from etils import epath
 
 from shunted_jax.checkpoints import RunCheckpoints
-from shunted_jax.data.pipeline import Batches, train_batches
+from shunted_jax.data.pipeline import Batches
 from shunted_jax.errors import PreemptedError
-from shunted_jax.reporting.gauges import DataWait, Gauges
+from shunted_jax.reporting.gauges import DataWait, Gauges, least_step_seconds
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
+from shunted_jax.training.devices.distributed import is_first_process
 from shunted_jax.training.devices.preemption import StopRequest
 from shunted_jax.training.devices.prefetch import prefetch_to_device
 from shunted_jax.training.devices.sharding import sum_over_hosts
@@ -92,25 +93,16 @@ def _train(
 ) -> Evaluation:
     config, start_step, state = run.config, resumed.step, resumed.state
     _, step_key = _keys(run)
-    batches = train_batches(
-        run.train_source,
-        run.train_transform,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        repeats=config.augment.repeats,
-        on_bad_image=config.data.on_bad_image,
-        start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        num_workers=config.data.num_workers,
-        num_threads=config.data.num_threads,
-    )
+    batches = run.task.train_batches(run.train_source, start_step)
     on_device = DataWait(prefetch_to_device(batches, run.mesh))
-    gauges = Gauges(run, on_device)
+    least_seconds = least_step_seconds(run.model, config, list(run.mesh.devices.flat))
+    gauges = Gauges(on_device, config.data, least_seconds)
     tally = Tally(config.max_bad_steps, resumed.record.tally)
     with (
         contextlib.closing(batches),
-        Progress(start_step, run.total_steps, config.batch_size) as progress,
+        Progress(
+            start_step, run.total_steps, config.batch_size, bar=is_first_process()
+        ) as progress,
     ):
         for step in range(start_step + 1, run.total_steps + 1):
             state, metrics = run.programs.train_step(state, next(on_device), step_key)
@@ -197,6 +189,6 @@ def _keys(run: Run) -> jax.Array:
 def _compile(run: Run) -> Run:
     logger.info("compiling")
     start = time.perf_counter()
-    programs = compile_steps(run.programs, run.config, run.mesh)
+    programs = compile_steps(run.programs)
     logger.info("compiled in %.0f s", time.perf_counter() - start)
     return dataclasses.replace(run, programs=programs)

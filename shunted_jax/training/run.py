@@ -1,18 +1,16 @@
-"""What stays the same throughout a run: data, model, mesh, schedule, programs."""
+"""What stays the same throughout a run: task, data, model, mesh, schedule, programs."""
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from shunted_jax.config import Config
-from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source, open_source
-from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
-from shunted_jax.models import ShuntedTransformer, create_model
+from shunted_jax.tasks import Task, make_task
 from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.fine_tuning import initialize_from
 from shunted_jax.training.step.optimizer import learning_rate_schedule, make_optimizer
@@ -31,11 +29,10 @@ class Run:
     """
 
     config: Config
+    task: Task
     train_source: Source
     eval_source: Source
-    train_transform: TrainTransform
-    eval_transform: EvalTransform
-    model: ShuntedTransformer
+    model: nn.Module
     mesh: Mesh
     schedule: optax.Schedule
     programs: Programs
@@ -78,9 +75,11 @@ def make_run(config: Config) -> Run:
         config: as `config.resolve` returns it.
 
     Raises:
-        UserError: the data set is not there, its splits differ in their classes, or the mesh or the
-            batch sizes do not fit the devices.
+        UserError: there is no such network, the data set is not there, its splits differ in their
+            classes, or the mesh or the batch sizes do not fit the devices.
     """
+    # What is wrong with the network shows at once: a data set may take minutes to open.
+    make_task(config, num_classes=0).make_model()
     train_source = open_source(config.data.dataset, config.data.train_split, config.data.data_dir)
     eval_source = open_source(config.data.dataset, config.data.eval_split, config.data.data_dir)
     _check_same_classes(train_source, eval_source)
@@ -91,17 +90,17 @@ def make_run(config: Config) -> Run:
     schedule = learning_rate_schedule(
         config.optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
     )
-    model = make_model(config, num_classes=len(train_source.class_names))
-    programs = make_programs(model, make_optimizer(config.optimizer, schedule), config, mesh)
+    task = make_task(config, num_classes=len(train_source.class_names))
+    model = task.make_model()
+    programs = make_programs(model, make_optimizer(config.optimizer, schedule), task, mesh)
     if config.init_from is not None:
         init = initialize_from(config.init_from, model, programs.init)
         programs = dataclasses.replace(programs, init=init)
     return Run(
         config=config,
+        task=task,
         train_source=train_source,
         eval_source=eval_source,
-        train_transform=make_train_transform(config),
-        eval_transform=make_eval_transform(config),
         model=model,
         mesh=mesh,
         schedule=schedule,
@@ -109,15 +108,6 @@ def make_run(config: Config) -> Run:
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         eval_every_steps=max(1, round(config.eval_every_epochs * steps_per_epoch)),
-    )
-
-
-def make_model(config: Config, num_classes: int) -> ShuntedTransformer:
-    """Returns the network that `config.model` describes."""
-    fields = {name: value for name, value in vars(config.model).items() if not name.startswith("_")}
-    name, dtype = fields.pop("name"), jnp.dtype(fields.pop("dtype"))
-    return create_model(
-        name, num_classes=num_classes, in_channels=len(config.data.mean), dtype=dtype, **fields
     )
 
 

@@ -6,22 +6,20 @@ import io
 import json
 import logging
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from etils import epath
 
 from shunted_jax.config import Config
-from shunted_jax.data.recipe import make_eval_transform
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.errors import UserError
 from shunted_jax.pretrained import read_weights_for
+from shunted_jax.tasks import make_task
 from shunted_jax.training.devices.sharding import make_mesh, put_variables
 from shunted_jax.training.evaluation import Evaluation, score_all
-from shunted_jax.training.run import check_batch_size, make_model
+from shunted_jax.training.run import check_batch_size
 from shunted_jax.training.step.programs import make_programs
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ class Score:
 
     Attributes:
         about: what was scored on what, as `eval.json` says it.
-        evaluation: the means, and each example's prediction.
+        evaluation: of its parameters and their average.
         class_names: what each label stands for.
     """
 
@@ -43,22 +41,19 @@ class Score:
 
     def values(self) -> dict[str, Any]:
         """Returns what `eval.json` holds: what was scored, the means, the number of examples."""
-        metrics = self.evaluation.metrics
-        means = {name: mean.value for name, mean in metrics.items()}
-        if self.evaluation.averaged is not None:
-            averaged = self.evaluation.averaged.metrics
-            means |= {f"ema_{name}": mean.value for name, mean in averaged.items()}
-        return self.about | means | {"examples": int(metrics["top1"].count)}
+        scores, averaged = self.evaluation.scores, self.evaluation.averaged
+        means = scores.values()
+        if averaged is not None:
+            means |= {f"ema_{name}": value for name, value in averaged.values().items()}
+        return self.about | means | {"examples": scores.examples}
 
     def describe(self) -> str:
         """Returns the score for a person."""
-        metrics = self.evaluation.metrics
-        averaged = self.evaluation.averaged
-        return (
-            f"top-1  {self.evaluation.top1_text()}\n"
-            f"top-5  {100 * metrics['top5'].value:.2f} %, loss {metrics['loss'].value:.4f}"
-            + ("" if averaged is None else f"\nof the moving average  {averaged.top1_text()}")
-        )
+        lines = self.evaluation.in_lines()
+        if self.evaluation.averaged is not None:
+            first = next(iter(self.evaluation.averaged.texts().values()))
+            lines.append(f"of the moving average  {first}")
+        return "\n".join(lines)
 
 
 def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Score:
@@ -74,14 +69,16 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
         UserError: there is no such checkpoint, it is of another network or of other classes, or
             the evaluation split is not there.
     """
+    make_task(config, num_classes=0).make_model()  # a mistake shows before the data are opened
     source = open_source(config.data.dataset, config.data.eval_split, config.data.data_dir)
     mesh = make_mesh(config.mesh)
     check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
-    model = make_model(config, num_classes=len(source.class_names))
+    task = make_task(config, num_classes=len(source.class_names))
+    model = task.make_model()
     weights, saved_classes = read_weights_for(model, path, step)
     _check_classes(source, saved_classes, weights.meta.class_names, path)
     # No optimizer: nothing is trained, and moments would take twice the parameters' memory.
-    programs = make_programs(model, optax.identity(), config, mesh)
+    programs = make_programs(model, optax.identity(), task, mesh)
     candidates = [
         put_variables(
             {"params": params, "batch_stats": weights.batch_stats},
@@ -91,10 +88,7 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
         if params is not None
     ]
     logger.info("scoring %s on %s, %d images", path, source.name, len(source))
-    evaluation, *averaged = score_all(
-        candidates, programs.eval_step, source, make_eval_transform(config), config, mesh
-    )
-    evaluation = dataclasses.replace(evaluation, averaged=averaged[0] if averaged else None)
+    evaluation = score_all(candidates, programs.eval_step, task, source, mesh)
     about = {
         "checkpoint": path,
         "step": weights.step,
@@ -119,29 +113,9 @@ def write_score(score: Score, folder: str | os.PathLike) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "eval.json").write_text(json.dumps(score.values(), indent=2) + "\n")
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("label", "class", "examples", "correct", "top1"))
-    writer.writerows(per_class(score.evaluation, score.class_names))
+    rows = score.evaluation.scores.per_class(score.class_names)
+    csv.writer(table, lineterminator="\n").writerows(rows)
     (folder / "per_class.csv").write_text(table.getvalue())
-
-
-def per_class(
-    evaluation: Evaluation, class_names: Sequence[str]
-) -> list[tuple[int, str, int, int, float | str]]:
-    """Returns (label, class, examples, correct, accuracy) for each class, in the labels' order.
-
-    The accuracy of a class without examples is an empty text.
-    """
-    count = len(class_names)
-    examples = np.bincount(evaluation.labels, minlength=count).tolist()
-    right = evaluation.labels[evaluation.labels == evaluation.predictions]
-    correct = np.bincount(right, minlength=count).tolist()
-    return [
-        (label, name, all_of, right_of, right_of / all_of if all_of else "")
-        for label, (name, all_of, right_of) in enumerate(
-            zip(class_names, examples, correct, strict=True)
-        )
-    ]
 
 
 def _check_classes(

@@ -6,9 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from shunted_jax.tasks.metrics import Mean, Metrics
 from shunted_jax.training.step.bad_steps import BAD_STEPS
-from shunted_jax.training.step.metrics import Mean
-from shunted_jax.training.step.steps import Metrics
 
 
 class Tally:

@@ -11,7 +11,6 @@ import pytest
 from shunted_jax.commands import preview
 from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.data.pipeline import train_batches
-from shunted_jax.data.recipe import make_train_transform
 from shunted_jax.data.sources import open_source
 from tests.data.images import write_tree
 
@@ -45,7 +44,8 @@ def shown(tree, monkeypatch):
 def test_without_mixing_the_hosts_images_are_shown_as_they_are(shown, tree):
     config, images, captions = shown()
     source = open_source(tree, "train")
-    batches = train_batches(source, make_train_transform(config), batch_size=16, seed=0)
+    config.batch_size = 16
+    batches = train_batches(source, config)
     expected = next(batches)
     batches.close()
     np.testing.assert_array_equal(np.stack(images), expected["image"])

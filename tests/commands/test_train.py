@@ -44,7 +44,7 @@ def test_unknown_field_is_explained(argument, message):
 
 
 def test_flag_is_left_out_however_it_was_given():
-    for given in (["--workdir=x"], ["--workdir", "x"], ["-workdir=x"], []):
+    for given in (["--workdir=x"], ["--workdir", "x"], ["-workdir=x"], ["--workdir="], []):
         argv = ["train.py", "--config=y", *given, "--config.epochs=3"]
         assert without_flag("workdir", argv) == ["train.py", "--config=y", "--config.epochs=3"]
 

@@ -29,7 +29,7 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_build
 from tensorflow_datasets.proto import tf_example_pb2
 
 from shunted_jax.commands import prepare
-from shunted_jax.data.builders import layout, progress, unfinished
+from shunted_jax.data.builders import counter, layout, unfinished
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
 from tests.data import archives
@@ -449,10 +449,10 @@ def test_data_set_of_another_format_is_in_the_way(source, tmp_path, capsys):
 @pytest.mark.parametrize("interval", [0, 30])
 def test_progress_without_a_terminal_is_lines(caplog, monkeypatch, interval):
     caplog.set_level(logging.INFO, logger="shunted_jax")
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", interval)
+    monkeypatch.setattr(counter, "_SECONDS_BETWEEN_LINES", interval)
     now = [100.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-    with progress.Progress("writing train", total=2000, done=1000) as shown:
+    monkeypatch.setattr(counter.time, "perf_counter", lambda: now[0])
+    with counter.Counter("writing train", total=2000, done=1000) as shown:
         for _ in range(2):
             now[0] += 5
             shown.update(500)
@@ -469,7 +469,7 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        with progress.Progress("writing train", total=2000, done=1000) as shown:
+        with counter.Counter("writing train", total=2000, done=1000) as shown:
             shown.update(500)
             shown._bar.refresh()
         terminal.flush()

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 
+from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.data.crops import CenterCrop, PaddedCrop
 from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining
 from shunted_jax.data.pipeline import eval_batches, train_batches
@@ -27,6 +28,15 @@ def source():
         for label, image in enumerate(images)
     ]
     return Source(examples, tuple("abcdefgh"), "letters, train")
+
+
+def make_config(**data):
+    return Config(
+        data=DataConfig(image_size=32, **data),
+        augment=AugmentConfig(crop_padding=0, flip_prob=0.0),
+        batch_size=8,
+        eval_batch_size=3,
+    )
 
 
 def rng():
@@ -71,7 +81,7 @@ def test_nothing_but_bad_images_is_an_error():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_errors_reach_the_one_who_reads(source, workers):
-    batches = train_batches(source, TRAIN, batch_size=8, seed=0, num_workers=workers)
+    batches = train_batches(source, make_config(num_workers=workers))
     with pytest.raises(Exception, match=r"of letters, train \(.\.png\) cannot be decoded"):
         next(batches)
     batches.close()
@@ -80,9 +90,7 @@ def test_errors_reach_the_one_who_reads(source, workers):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_images_are_counted_and_named_once(source, workers, caplog):
     with caplog.at_level(logging.WARNING, "shunted_jax"):
-        batches = train_batches(
-            source, TRAIN, batch_size=8, seed=0, on_bad_image="skip", num_workers=workers
-        )
+        batches = train_batches(source, make_config(on_bad_image="skip", num_workers=workers))
         labels = np.concatenate([next(batches)["label"] for _ in range(5)])  # five epochs
         batches.close()
     assert [batches.bad_images(number) for number in range(6)] == [n * len(BAD) for n in range(6)]
@@ -94,7 +102,7 @@ def test_skipped_images_are_counted_and_named_once(source, workers, caplog):
 
 
 def test_evaluation_counts_them_too(source):
-    batches = eval_batches(source, EVAL, batch_size=3, on_bad_image="skip")
+    batches = eval_batches(source, make_config(on_bad_image="skip"))
     taken = list(batches)
     labels = np.concatenate([batch["label"][batch["mask"]] for batch in taken])
     assert sorted(labels) == [0, 1, 4, 5, 6]

@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shunted_jax.data.crops import CenterCrop, PaddedCrop
+from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.data.pipeline import eval_batches, train_batches
-from shunted_jax.data.rand_augment import RandAugment
 from shunted_jax.data.sources import Source, open_source
-from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from tests.data.images import write_tree
 
-TRAIN = TrainTransform(PaddedCrop(32, padding=3), flip_prob=0.5)
-EVAL = EvalTransform(CenterCrop(32, crop_pct=1.0))
+RAND_AUGMENT = {"rand_augment_layers": 2}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +25,17 @@ def source(digits_dir):
     return Source(examples, tuple(str(i) for i in range(50)))
 
 
-def take(source, count, transform=TRAIN, **arguments):
-    batches = train_batches(source, transform, **{"batch_size": 12, "seed": 0} | arguments)
+def make_config(*, seed=0, augment=None, **data):
+    return Config(
+        data=DataConfig(image_size=32, **data),
+        augment=AugmentConfig(**{"crop_padding": 3} | (augment or {})),
+        batch_size=12,
+        seed=seed,
+    )
+
+
+def take(source, count, config=None, **place):
+    batches = train_batches(source, config or make_config(), **place)
     taken = [next(batches) for _ in range(count)]
     batches.close()
     return {name: np.concatenate([batch[name] for batch in taken]) for name in taken[0]}
@@ -58,7 +64,8 @@ def test_every_epoch_is_another_permutation(source):
 
 @pytest.mark.parametrize("repeats", [2, 3, 7])
 def test_repeated_augmentation_takes_each_image_so_many_times_in_a_row(source, repeats):
-    epochs = take(source, 25, repeats=repeats)["label"].reshape(6, 50)
+    config = make_config(augment={"repeats": repeats})
+    epochs = take(source, 25, config)["label"].reshape(6, 50)
     plain = take(source, 25)["label"].reshape(6, 50)
     for epoch, order in zip(epochs, plain, strict=True):
         expected = np.repeat(order, repeats)[:50]  # an epoch is as long as ever
@@ -68,7 +75,7 @@ def test_repeated_augmentation_takes_each_image_so_many_times_in_a_row(source, r
 
 
 def test_repeats_are_augmented_differently(source):
-    batch = take(source, 1, TrainTransform(PaddedCrop(32, 3), 0.5, RandAugment()), repeats=12)
+    batch = take(source, 1, make_config(augment={"repeats": 12, **RAND_AUGMENT}))
     assert len(set(batch["label"].tolist())) == 1
     assert len({image.tobytes() for image in batch["image"]}) > 8
 
@@ -85,13 +92,14 @@ def test_augmentation_differs_from_epoch_to_epoch_and_example_to_example(source)
 
 def test_seed_decides_everything(source):
     assert_same(take(source, 3), take(source, 3))
-    assert (take(source, 3)["label"] != take(source, 3, seed=1)["label"]).any()
+    assert (take(source, 3)["label"] != take(source, 3, make_config(seed=1))["label"]).any()
 
 
 @pytest.mark.parametrize("start", [1, 4, 5, 8])  # within an epoch and across its end
 def test_starting_late_gives_the_same_batches(source, start):
-    whole = take(source, 10, repeats=3)
-    late = take(source, 10 - start, repeats=3, start_step=start)
+    config = make_config(augment={"repeats": 3})
+    whole = take(source, 10, config)
+    late = take(source, 10 - start, config, start_step=start)
     assert_same(late, {name: rows[start * 12 :] for name, rows in whole.items()})
 
 
@@ -104,15 +112,16 @@ def test_starting_late_reads_nothing_that_lies_before(source):
             return super().__getitem__(index)
 
     counting = Source(Examples(source.examples), source.class_names)
-    take(counting, 1, start_step=10_000_000, num_threads=1)
+    take(counting, 1, make_config(num_threads=1), start_step=10_000_000)
     assert 12 <= len(read) <= 12 * 4  # its batch, and what is read ahead
 
 
 @pytest.mark.parametrize("hosts", [2, 3, 4])
 def test_hosts_share_the_same_global_batch_in_order(source, hosts):
-    whole = take(source, 2, start_step=3, repeats=2)
+    config = make_config(augment={"repeats": 2})
+    whole = take(source, 2, config, start_step=3)
     shares = [
-        take(source, 2, start_step=3, repeats=2, process_index=host, process_count=hosts)
+        take(source, 2, config, start_step=3, process_index=host, process_count=hosts)
         for host in range(hosts)
     ]
     for name, rows in whole.items():
@@ -122,23 +131,21 @@ def test_hosts_share_the_same_global_batch_in_order(source, hosts):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_worker_processes_change_nothing(source, workers):
-    transform = TrainTransform(PaddedCrop(32, 3), 0.5, RandAugment())
-    changes = {"transform": transform, "repeats": 3, "start_step": 2}
+    augment = {"repeats": 3, **RAND_AUGMENT}
+    place = {"start_step": 2, "process_index": 1, "process_count": 4}
     assert_same(
-        take(source, 5, **changes, process_index=1, process_count=4, num_workers=workers),
-        take(source, 5, **changes, process_index=1, process_count=4),
+        take(source, 5, make_config(augment=augment, num_workers=workers), **place),
+        take(source, 5, make_config(augment=augment), **place),
     )
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 25, 50, 64])
 @pytest.mark.parametrize("hosts", [1, 3])
 def test_evaluation_sees_every_example_once_in_order(source, batch_size, hosts):
+    config = make_config()
+    config.eval_batch_size = batch_size * hosts
     per_host = [
-        list(
-            eval_batches(
-                source, EVAL, batch_size=batch_size * hosts, process_index=i, process_count=hosts
-            )
-        )
+        list(eval_batches(source, config, process_index=i, process_count=hosts))
         for i in range(hosts)
     ]
     assert len({len(batches) for batches in per_host}) == 1
@@ -152,7 +159,9 @@ def test_evaluation_sees_every_example_once_in_order(source, batch_size, hosts):
 
 def test_evaluation_with_workers_is_the_same(source):
     def evaluated(workers):
-        batches = eval_batches(source, EVAL, batch_size=16, num_workers=workers)
+        config = make_config(num_workers=workers)
+        config.eval_batch_size = 16
+        batches = eval_batches(source, config)
         taken = list(batches)
         batches.close()
         return {name: np.concatenate([batch[name] for batch in taken]) for name in taken[0]}
@@ -169,11 +178,10 @@ def test_global_batch_must_be_shared_evenly(source):
 SCRIPT = """
 import os, signal, sys
 from absl import flags
+from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.data import pipeline
-from shunted_jax.data.crops import RandomResizedCrop
 from shunted_jax.data.pipeline import train_batches
 from shunted_jax.data.sources import open_source
-from shunted_jax.data.transforms import TrainTransform
 
 start_worker = pipeline._start_worker
 
@@ -186,9 +194,13 @@ if __name__ == "__main__":
     pipeline._start_worker = start_held_back
     flags.FLAGS.mark_as_parsed()
     source = open_source(sys.argv[1], "train")
-    transform = TrainTransform(RandomResizedCrop(32))
+    config = Config(
+        data=DataConfig(image_size=32, num_workers=2),
+        augment=AugmentConfig(crop="random_resized"),
+        batch_size=4,
+    )
     signal.signal(signal.SIGTERM, lambda *_: None)
-    batches = train_batches(source, transform, batch_size=4, seed=0, num_workers=2)
+    batches = train_batches(source, config)
     for _ in range(20):
         os.killpg(0, signal.SIGTERM)  # while they start, too
         next(batches)

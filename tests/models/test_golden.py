@@ -11,6 +11,7 @@ from shunted_jax.convert.key_map import key_map
 from shunted_jax.convert.state_dict import load_state_dict
 from shunted_jax.models import create_model
 from shunted_jax.ops import pallas
+from shunted_jax.tasks import make_task
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.state import TrainState
 from shunted_jax.training.step.steps import make_train_step
@@ -119,7 +120,7 @@ def train_on_measured_case(compute):
     state = TrainState(
         step=jnp.zeros((), jnp.int32), opt_state=tx.init(variables["params"]), **variables
     )
-    train_step = jax.jit(make_train_step(model, tx, config))
+    train_step = jax.jit(make_train_step(model, tx, make_task(config, model.num_classes)))
     batch = {"image": images, "label": golden["labels"]}
     states, losses = [], []
     for _ in golden["losses"]:

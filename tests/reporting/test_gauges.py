@@ -6,10 +6,16 @@ import types
 import jax
 import pytest
 
-from shunted_jax.config import Config, DataConfig, ModelConfig
+from shunted_jax.config import Config, DataConfig
 from shunted_jax.models import create_model
 from shunted_jax.reporting import gauges
-from shunted_jax.reporting.gauges import DataWait, Gauges, memory_gib, training_flops
+from shunted_jax.reporting.gauges import (
+    DataWait,
+    Gauges,
+    least_step_seconds,
+    memory_gib,
+    training_flops,
+)
 from shunted_jax.reporting.peaks import peak_bandwidth, peak_flops
 from tests.models.test_shunted import GMACS
 
@@ -30,13 +36,9 @@ def device(kind, **fields):
     return types.SimpleNamespace(device_kind=kind, **fields)
 
 
-def run_on(kind, devices=8, **fields):
-    mesh_devices = types.SimpleNamespace(flat=[device(kind, **fields)] * devices)
-    return types.SimpleNamespace(
-        model=create_model("shunted_t", num_classes=1000),
-        config=Config(model=ModelConfig(name="shunted_t"), data=DataConfig(), batch_size=1024),
-        mesh=types.SimpleNamespace(devices=mesh_devices, size=devices),
-    )
+def least_seconds_on(kind):
+    model, config = create_model("shunted_t", num_classes=1000), Config(batch_size=1024)
+    return least_step_seconds(model, config, [device(kind)] * 8)
 
 
 def slow_batches(clock, seconds):
@@ -69,7 +71,7 @@ def test_real_steps_can_be_watched():
 
 def test_long_waits_are_explained_once(clock, caplog):
     batches = DataWait(slow_batches(clock, 1.0))
-    readings = Gauges(run_on("cpu"), batches)
+    readings = Gauges(batches, DataConfig())
 
     def read(steps):
         for _ in range(steps):
@@ -89,12 +91,13 @@ def test_long_waits_are_explained_once(clock, caplog):
 
 
 def test_utilization_is_of_the_paper_count_and_all_devices():
-    run = run_on("NVIDIA A100-SXM4-80GB")
-    assert training_flops(run) == pytest.approx(6 * GMACS["shunted_t"] * 1e9 * 1024, rel=3e-3)
+    flops = training_flops(create_model("shunted_t", num_classes=1000), 224, batch_size=1024)
+    assert flops == pytest.approx(6 * GMACS["shunted_t"] * 1e9 * 1024, rel=3e-3)
     batches = DataWait(iter("ab"))
     next(batches)
-    utilization = Gauges(run, batches).read(step_seconds=0.05)["model_flop_utilization"]
-    assert utilization == pytest.approx(training_flops(run) / 0.05 / (8 * 312e12))
+    gauges = Gauges(batches, DataConfig(), least_seconds_on("NVIDIA A100-SXM4-80GB"))
+    utilization = gauges.read(step_seconds=0.05)["model_flop_utilization"]
+    assert utilization == pytest.approx(flops / 0.05 / (8 * 312e12))
 
 
 @pytest.mark.parametrize(
@@ -126,9 +129,10 @@ def test_memory_is_shared_by_a_chips_cores():
 )
 def test_unknown_devices_have_no_peak(kind):
     assert peak_flops(device(kind)) is None
+    assert least_seconds_on(kind) is None
     batches = DataWait(iter("a"))
     next(batches)
-    assert "model_flop_utilization" not in Gauges(run_on(kind), batches).read(step_seconds=1.0)
+    assert "model_flop_utilization" not in Gauges(batches, DataConfig()).read(step_seconds=1.0)
 
 
 def test_memory_of_the_fullest_device(monkeypatch):

@@ -6,6 +6,7 @@ import logging
 import os
 import pty
 import struct
+import sys
 import termios
 
 import pytest
@@ -40,11 +41,11 @@ def test_lines_without_a_terminal(clock, caplog):
     ]
 
 
-def test_only_the_first_process_shows_anything(clock, monkeypatch, caplog):
-    monkeypatch.setattr(progress, "is_first_process", lambda: False)
+@pytest.mark.parametrize("bar", [True, False])
+def test_no_bar_where_none_is_wanted(clock, monkeypatch, bar):
     monkeypatch.setattr(progress, "on_terminal", lambda: True)
-    with progress.Progress(first_step=0, last_step=4, batch_size=32) as shown:
-        assert shown._bar.disable
+    with progress.Progress(first_step=0, last_step=4, batch_size=32, bar=bar) as shown:
+        assert shown._bar.disable != bar
 
 
 @pytest.mark.parametrize(("lines", "bar"), [(40, True), (0, False)])
@@ -52,7 +53,7 @@ def test_bar_on_a_terminal_that_knows_its_size(clock, monkeypatch, lines, bar):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 100, 0, 0))
     with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr(progress.sys, "stderr", terminal)
+        monkeypatch.setattr(sys, "stderr", terminal)
         with progress.Progress(first_step=0, last_step=4, batch_size=32) as shown:
             clock[0] += 1
             shown.update(1, 1.25)

@@ -10,10 +10,9 @@ import pytest
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.reporting.metrics_files import read_metrics
-from shunted_jax.training import loop
+from shunted_jax.tasks import classification
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
-from shunted_jax.training.step import steps
 from tests.support.small_run import learned
 from tests.training.test_loop import restored
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.proof
 @pytest.fixture
 def spoil(monkeypatch):
     """Returns a function that takes steps whose images are not numbers from now on."""
-    train_batches, augment = loop.train_batches, steps.augment
+    train_batches, augment = classification.train_batches, classification.augment
 
     def augment_white_to_nan(key, images, *arguments):
         augmented = augment(key, images, *arguments)
@@ -38,9 +37,9 @@ def spoil(monkeypatch):
                     batch = batch | {"image": np.full_like(batch["image"], 255)}
                 yield batch
 
-        monkeypatch.setattr(loop, "train_batches", batches)
+        monkeypatch.setattr(classification, "train_batches", batches)
 
-    monkeypatch.setattr(steps, "augment", augment_white_to_nan)
+    monkeypatch.setattr(classification, "augment", augment_white_to_nan)
     return choose
 
 

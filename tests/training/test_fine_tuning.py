@@ -86,7 +86,7 @@ def test_other_classes_end_to_end(converted, make_config, tmp_path):
     )
 
     evaluation = train_and_evaluate(run, tmp_path / "run")
-    assert evaluation.metrics["top1"].count == 13
+    assert evaluation.scores.metrics["top1"].count == 13
     values = evaluation.values()
     assert {"eval/top1", "eval_ema/top1", "eval/loss", "eval_ema/loss"} <= values.keys()
     assert values["eval/loss"] != values["eval_ema/loss"]

@@ -7,6 +7,7 @@ import pytest
 
 from shunted_jax.config import Config, MeshConfig
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.tasks import make_task
 from shunted_jax.training import initialization
 from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.step.optimizer import make_optimizer
@@ -29,7 +30,10 @@ MODEL = ShuntedTransformer(
 def test_values_are_those_of_flax_in_shards_from_few_programs(mesh_config):
     config = Config(ema_decay=0.9)
     programs = make_programs(
-        MODEL, make_optimizer(config.optimizer, 1e-3), config, make_mesh(mesh_config)
+        MODEL,
+        make_optimizer(config.optimizer, 1e-3),
+        make_task(config, MODEL.num_classes),
+        make_mesh(mesh_config),
     )
     initialization._draw.cache_clear()
     state = programs.init(jax.random.key(3))

@@ -37,10 +37,13 @@ def test_run_leaves_what_it_promises(make_config, tmp_path):
     assert last.keys() == {"step", "eval/loss", "eval/top1", "eval/top5"}
     assert all(np.isfinite(list(record.values())).all() for record in records)
 
-    right = np.sum(evaluation.labels == evaluation.predictions)
-    assert len(evaluation.labels) == 37
+    scores = evaluation.scores
+    right = np.sum(scores.labels == scores.predictions)
+    assert len(scores.labels) == scores.examples == 37
     assert last["eval/top1"] == pytest.approx(right / 37)
-    assert evaluation.top1_text() == f"{100 * right / 37:.2f} % ({right} of 37)"
+    top1 = f"top-1 {100 * right / 37:.2f} % ({right} of 37)"
+    assert evaluation.headline() == top1
+    assert evaluation.in_a_line(3) == f"epoch 3.0: test {top1}, loss {last['eval/loss']:.4f}"
     assert 0 <= last["eval/top1"] <= last["eval/top5"] <= 1
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
 
@@ -56,7 +59,9 @@ def test_run_leaves_what_it_promises(make_config, tmp_path):
     for picture in ("curves.png", "predictions.png"):
         assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
     report = closing_report(run, evaluation, workdir, ["train.py"])
-    for said in (f"({right} of 37)", "checkpoints/9", "metrics.jsonl", "predictions.png"):
+    top5 = f"{100 * last['eval/top5']:.2f} %, loss {last['eval/loss']:.4f}"
+    assert report.startswith(f"\ntest top-1  {top1[6:]}\ntest top-5  {top5}\n\n")
+    for said in ("checkpoints/9", "metrics.jsonl", "predictions.png"):
         assert said in report
 
 

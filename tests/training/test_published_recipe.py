@@ -37,7 +37,7 @@ def recipe(tiny_variant, tmp_path):
 def test_published_recipe_runs_on_imagenet(recipe, tmp_path):
     run = make_run(resolve(recipe))
     assert run.config.model.drop_path_rate == 0.3
-    assert run.train_transform.rand_augment.num_layers == 2
+    assert run.config.augment.rand_augment_layers == 2
     assert run.steps_per_epoch == 12 / 8
     assert run.total_steps == 15
     evaluation = train_and_evaluate(run, tmp_path / "run")
@@ -55,7 +55,7 @@ def test_published_recipe_runs_on_imagenet(recipe, tmp_path):
     assert rates[0] == pytest.approx(1e-6, rel=1e-4)
     assert np.argmax(rates) == 8
     assert rates[8] == pytest.approx(1e-3, rel=1e-4)
-    assert evaluation.metrics["top1"].count == 11
+    assert evaluation.scores.metrics["top1"].count == 11
     assert jax.tree.leaves(run.programs.abstract_state.ema_params) == []
 
 

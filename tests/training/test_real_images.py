@@ -16,6 +16,7 @@ from shunted_jax.config import (
     OptimizerConfig,
     resolve,
 )
+from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.metrics_files import read_metrics
@@ -88,8 +89,8 @@ def test_imagenet_from_its_archives(make_config, tmp_path):
     assert run.model.num_classes == 1000
     numbers = [run.eval_source.examples[i]["file_name"].decode() for i in range(11)]
     expected = [archives.validation_synsets()[int(name[15:23]) - 1] for name in numbers]
-    assert [archives.synsets()[label] for label in evaluation.labels] == expected
-    assert evaluation.metrics["top1"].count == 11
+    assert [archives.synsets()[label] for label in evaluation.scores.labels] == expected
+    assert evaluation.scores.metrics["top1"].count == 11
 
 
 def test_a_folder_tree_with_damaged_files(make_config, tmp_path, caplog):
@@ -109,13 +110,13 @@ def test_a_folder_tree_with_damaged_files(make_config, tmp_path, caplog):
     assert len(run.train_source) == 17
     assert len(run.eval_source) == 11
     assert records[-1]["data/bad_images"] in (3, 4)  # three epochs are whole, the last is not
-    assert evaluation.metrics["top1"].count == 10
+    assert evaluation.scores.metrics["top1"].count == 10
     torn = next(
         i for i in range(11) if run.eval_source.examples[i]["file_name"] == "val/owl/torn.jpg"
     )
-    assert sorted({*range(11)} - {torn}) == evaluation.indices.tolist()
-    labels = [run.eval_source.examples[i]["label"] for i in evaluation.indices]
-    np.testing.assert_array_equal(evaluation.labels, labels)
+    assert sorted({*range(11)} - {torn}) == evaluation.scores.indices.tolist()
+    labels = [run.eval_source.examples[i]["label"] for i in evaluation.scores.indices]
+    np.testing.assert_array_equal(evaluation.scores.labels, labels)
     said = " ".join(record.getMessage() for record in caplog.records)
     assert "train/cat/torn.jpg" in said
     assert "val/owl/torn.jpg" in said
@@ -172,12 +173,13 @@ def test_cifar_gets_the_small_image_recipe(make_config, tmp_path):
     prepare_cifar(tmp_path)
     config = make_config(dataset="cifar100", data_dir=str(tmp_path))
     run, evaluation, _ = train(config, tmp_path / "run")
-    assert type(run.train_transform.crop).__name__ == "PaddedCrop"
-    assert run.train_transform.crop.padding == 4
+    crop = make_train_transform(config).crop
+    assert type(crop).__name__ == "PaddedCrop"
+    assert crop.padding == 4
     assert run.model.num_classes == 100
-    assert evaluation.metrics["top1"].count == 9
+    assert evaluation.scores.metrics["top1"].count == 9
     example = run.eval_source.examples[0]
-    image = run.eval_transform(example["image"])
+    image = make_eval_transform(config)(example["image"])
     np.testing.assert_array_equal(image, photograph(32, 32, int(example["id"])))
 
 

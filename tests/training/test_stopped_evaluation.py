@@ -12,7 +12,7 @@ from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.checkpoints.folders import checkpoint_folder
 from shunted_jax.errors import PreemptedError
 from shunted_jax.reporting.metrics_files import read_metrics
-from shunted_jax.training import evaluation
+from shunted_jax.tasks import classification
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from tests.support.small_run import learned
@@ -29,11 +29,11 @@ def evaluations(monkeypatch):
 
     Their numbers, counted from 1, are to be put into `told`.
     """
-    eval_batches = evaluation.eval_batches
+    eval_batches = classification.eval_batches
 
     class Counted:
-        def __init__(self, **settings):
-            self.batches = eval_batches(**settings)
+        def __init__(self, *arguments, **place):
+            self.batches = eval_batches(*arguments, **place)
             taken.append(0)
 
         def __iter__(self):
@@ -47,13 +47,7 @@ def evaluations(monkeypatch):
             self.batches.close()
 
     taken, told = [], set()
-    monkeypatch.setattr(
-        evaluation,
-        "eval_batches",
-        lambda source, transform, **settings: Counted(
-            source=source, transform=transform, **settings
-        ),
-    )
+    monkeypatch.setattr(classification, "eval_batches", Counted)
     return taken, told
 
 

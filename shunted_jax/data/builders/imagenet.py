@@ -20,10 +20,10 @@ import tensorflow_datasets as tfds
 
 from shunted_jax.adapters.tfds import ImageNet
 from shunted_jax.data.builders import ilsvrc_archives, unfinished
+from shunted_jax.data.builders.counter import Counter
 from shunted_jax.data.builders.durable import replacing
 from shunted_jax.data.builders.ilsvrc_records import Records
 from shunted_jax.data.builders.layout import lay_out
-from shunted_jax.data.builders.progress import Progress
 from shunted_jax.errors import UserError
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
@@ -119,12 +119,12 @@ def _index(builder: ImageNet, split: str, path: Path, work: unfinished.Unfinishe
     saved = work.folder / f"{split}.npy"
     if not saved.exists():
         classes = builder.info.features["label"]
-        with Progress(f"looking through {path.name}", COUNTS[split]) as progress:
+        with Counter(f"looking through {path.name}", COUNTS[split]) as counter:
             if split == "train":
-                entries = ilsvrc_archives.index_train(path, classes.names, progress.update)
+                entries = ilsvrc_archives.index_train(path, classes.names, counter.update)
             else:
                 labels = [classes.str2int(synset) for synset in _validation_synsets()]
-                entries = ilsvrc_archives.index_validation(path, labels, progress.update)
+                entries = ilsvrc_archives.index_validation(path, labels, counter.update)
         with replacing(saved) as partial, open(partial, "wb") as file:
             np.save(file, entries)
     return np.load(saved)
@@ -153,10 +153,10 @@ def _make_split(
         for record, size in zip(records.of(shard), layout.record_bytes[shard], strict=True):
             assert len(record) == size, f"laid out as {size} bytes, and has {len(record)}"
             yield record
-            progress.update(1)
+            counter.update(1)
 
     done = sum(len(shard) for name, shard in shards.items() if work.has(name))
-    with Progress(f"writing {split}", len(entries), done) as progress:
+    with Counter(f"writing {split}", len(entries), done) as counter:
         for name, shard in shards.items():
             if not work.has(name):
                 work.write_shard(name, checked(shard), len(shard))

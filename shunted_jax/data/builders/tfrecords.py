@@ -22,7 +22,7 @@ import google_crc32c
 import tensorflow_datasets as tfds
 
 from shunted_jax.data.builders import unfinished
-from shunted_jax.data.builders.progress import Progress
+from shunted_jax.data.builders.counter import Counter
 from shunted_jax.errors import UserError
 
 _HEADER = struct.Struct("<QI")
@@ -155,10 +155,10 @@ def _make(
     work.check_space(sum(shard.path.stat().st_size for shard in shards))
     total = sum(shard.length for shard in shards)
     done = sum(shard.length for shard in shards if work.has(shard.name))
-    with Progress(f"converting {info.name}", total, done, unit="records") as progress:
+    with Counter(f"converting {info.name}", total, done, unit="records") as counter:
         for shard in shards:
             if not work.has(shard.name):
-                work.write_shard(shard.name, _counted(shard, progress), shard.length)
+                work.write_shard(shard.name, _counted(shard, counter), shard.length)
     # The features, the names of the labels, a licence.
     done = {shard.path for shard in shards}
     for path in source.iterdir():
@@ -168,12 +168,12 @@ def _make(
     (work.data / "dataset_info.json").write_text(json.dumps(content, indent=2, sort_keys=True))
 
 
-def _counted(shard: _Shard, progress: Progress) -> Iterator[bytes]:
+def _counted(shard: _Shard, counter: Counter) -> Iterator[bytes]:
     found = 0
     for record in read_records(shard.path):
         yield record
         found += 1
-        progress.update(1)
+        counter.update(1)
     if found != shard.length:
         raise UserError(
             f"{shard.path} holds {found:,} records, and its dataset_info.json says "

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from shunted_jax.checkpoints import BEST_METRIC, Metadata, RunRecord
+from shunted_jax.checkpoints import Metadata, RunRecord
 from shunted_jax.config import to_dict
 from shunted_jax.data.pipeline import PIPELINE_VERSION
 from shunted_jax.models.architecture import architecture_of
@@ -15,10 +15,6 @@ from shunted_jax.training.run import Run
 _PACKAGE = Path(__file__).parents[2]
 # Those that decide the result.
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets")
-
-# What a run's checkpoints are ranked by where it keeps an average of its parameters: who keeps one
-# does so to use it.
-_BEST_AVERAGE = "eval_ema/top1"
 
 
 def describe(run: Run, step: int, **known: Any) -> Metadata:
@@ -35,13 +31,20 @@ def describe(run: Run, step: int, **known: Any) -> Metadata:
         run=RunRecord(
             config=to_dict(run.config),
             step=step,
-            best_by=BEST_METRIC if run.config.ema_decay is None else _BEST_AVERAGE,
+            best_by=best_by(run),
             data=position_in_data(run, step),
             git=git_revision(),
             versions={name: importlib.metadata.version(name) for name in _PACKAGES},
             **known,
         ),
     )
+
+
+def best_by(run: Run) -> str:
+    """Returns which metric a run's checkpoints are ranked by."""
+    # Who keeps an average of the parameters does so to use it.
+    scored = "eval" if run.config.ema_decay is None else "eval_ema"
+    return f"{scored}/{run.task.best_metric}"
 
 
 def position_in_data(run: Run, step: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shunted_jax.training.step.metrics import Mean
+from shunted_jax.tasks.metrics import Mean
 
 BAD_STEPS = "bad_steps"
 

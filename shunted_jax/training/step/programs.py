@@ -7,13 +7,11 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding
 
-from shunted_jax.config import Config
-from shunted_jax.models import ShuntedTransformer
+from shunted_jax.tasks import Task
 from shunted_jax.training.devices.sharding import batch_sharding, replicated, state_shardings
 from shunted_jax.training.initialization import init_variables, quick_options
 from shunted_jax.training.step.state import TrainState, init_state, state_of
@@ -26,39 +24,40 @@ class Programs:
 
     Attributes:
         abstract_state: `jax.ShapeDtypeStruct` leaves with the shardings that every state has.
+        abstract_batch: the same of a batch to train on.
+        abstract_eval_batch: the same of a batch to evaluate on.
         init: key -> state, its arrays made straight in their shards.
         train_step: (state, batch, key) -> (state, metrics); the state given is used up.
-        eval_step: (variables, batch) -> (metrics, rows), the same on every host.
+        eval_step: (variables, batch) -> the task's score of it, the same on every host.
     """
 
     abstract_state: TrainState
+    abstract_batch: dict[str, jax.ShapeDtypeStruct]
+    abstract_eval_batch: dict[str, jax.ShapeDtypeStruct]
     init: Callable[[jax.Array], TrainState]
     train_step: Callable[..., Any]
     eval_step: Callable[..., Any]
 
 
 def make_programs(
-    model: ShuntedTransformer, tx: optax.GradientTransformation, config: Config, mesh: Mesh
+    model: nn.Module, tx: optax.GradientTransformation, task: Task, mesh: Mesh
 ) -> Programs:
     """Returns the functions of a run, with shardings in and out.
 
     Args:
         model: the network.
         tx: the optimizer.
-        config: of the run.
+        task: what it is trained for.
         mesh: as `sharding.make_mesh` returns it.
     """
+    config = task.config
     with_ema = config.ema_decay is not None
     shapes = jax.eval_shape(
         partial(init_state, model, tx, with_ema=with_ema), jax.random.key(config.seed)
     )
     states = state_shardings(shapes, mesh)
     batches, everywhere = batch_sharding(mesh), replicated(mesh)
-    abstract_state = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        states,
-    )
+    abstract_state = jax.tree.map(_placed, shapes, states)
     complete = jax.jit(
         partial(state_of, tx=tx, with_ema=with_ema),
         out_shardings=states,
@@ -67,15 +66,17 @@ def make_programs(
     )
     return Programs(
         abstract_state=abstract_state,
+        abstract_batch=_all_placed(task.abstract_batch(), batches),
+        abstract_eval_batch=_all_placed(task.abstract_eval_batch(), batches),
         init=lambda key: complete(init_variables(abstract_state.variables, key)),
         train_step=jax.jit(
-            traced_under(mesh, make_train_step(model, tx, config)),
+            traced_under(mesh, make_train_step(model, tx, task)),
             in_shardings=(states, batches, everywhere),
             out_shardings=(states, everywhere),
             donate_argnums=0,
         ),
         eval_step=jax.jit(
-            traced_under(mesh, make_eval_step(model, config)),
+            traced_under(mesh, make_eval_step(model, task)),
             in_shardings=(states.variables, batches),
             out_shardings=everywhere,
         ),
@@ -93,40 +94,31 @@ def traced_under(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]
     return of_arrays
 
 
-def lower_train_step(programs: Programs, config: Config, mesh: Mesh) -> jax.stages.Lowered:
+def _placed(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _all_placed(leaves: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda leaf: _placed(leaf, sharding), leaves)
+
+
+def lower_train_step(programs: Programs) -> jax.stages.Lowered:
     """Returns the training step for the run's batches, ready to be compiled."""
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=replicated(mesh))
-    return programs.train_step.lower(
-        programs.abstract_state, _abstract_batch(config, config.batch_size, mesh), key
-    )
+    state, batch = programs.abstract_state, programs.abstract_batch
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=state.step.sharding)
+    return programs.train_step.lower(state, batch, key)
 
 
-def lower_eval_step(programs: Programs, config: Config, mesh: Mesh) -> jax.stages.Lowered:
+def lower_eval_step(programs: Programs) -> jax.stages.Lowered:
     """Returns the evaluation step for the run's batches, ready to be compiled."""
-    batch = _abstract_batch(config, config.eval_batch_size, mesh) | _abstract_mask(config, mesh)
-    return programs.eval_step.lower(programs.abstract_state.variables, batch)
+    variables, batch = programs.abstract_state.variables, programs.abstract_eval_batch
+    return programs.eval_step.lower(variables, batch)
 
 
-def compile_steps(programs: Programs, config: Config, mesh: Mesh) -> Programs:
+def compile_steps(programs: Programs) -> Programs:
     """Returns `programs` with both steps compiled, so that no step waits for the compiler later."""
     return dataclasses.replace(
         programs,
-        train_step=lower_train_step(programs, config, mesh).compile(),
-        eval_step=lower_eval_step(programs, config, mesh).compile(),
+        train_step=lower_train_step(programs).compile(),
+        eval_step=lower_eval_step(programs).compile(),
     )
-
-
-def _abstract_batch(config: Config, batch_size: int, mesh: Mesh) -> dict[str, Any]:
-    side, channels = config.data.image_size, len(config.data.mean)
-    sharding = batch_sharding(mesh)
-    return {
-        "image": jax.ShapeDtypeStruct(
-            (batch_size, side, side, channels), np.uint8, sharding=sharding
-        ),
-        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=sharding),
-    }
-
-
-def _abstract_mask(config: Config, mesh: Mesh) -> dict[str, Any]:
-    shape = (config.eval_batch_size,)
-    return {"mask": jax.ShapeDtypeStruct(shape, jnp.bool_, sharding=batch_sharding(mesh))}

@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from shunted_jax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.tasks.classification import Classification
 from shunted_jax.training.devices.sharding import make_mesh, put_batch, state_shardings
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.programs import compile_steps, make_programs
@@ -69,7 +70,7 @@ def losses_on(mesh_config, steps=4):
     )
     mesh = make_mesh(mesh_config)
     tx = make_optimizer(config.optimizer, 1e-4)
-    programs = compile_steps(make_programs(model, tx, config, mesh), config, mesh)
+    programs = compile_steps(make_programs(model, tx, Classification(config, 5), mesh))
     state = programs.init(jax.random.key(0))
     rng = np.random.default_rng(0)
     batch = {

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from shunted_jax.config import OptimizerConfig
+from shunted_jax.tasks.metrics import Mean
 from shunted_jax.training.step.bad_steps import skip_bad_steps
-from shunted_jax.training.step.metrics import Mean
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.state import TrainState
 from shunted_jax.training.tally import Tally

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from shunted_jax.augment.augmentation import Augmented
 from shunted_jax.config import Config, DataConfig, MeshConfig, OptimizerConfig
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.tasks.classification import Classification
 from shunted_jax.training.devices.sharding import batch_sharding, make_mesh, replicated
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.state import init_state
@@ -19,21 +19,18 @@ MODEL = ShuntedTransformer(
     depths=(1,), embed_dims=(8,), num_heads=(2,), mlp_ratios=(2,), sr_ratios=(1,), num_classes=5
 )
 RNG = np.random.default_rng(0)
-AUGMENTED = Augmented(
-    images=RNG.standard_normal((16, 8, 8, 3)).astype(np.float32),
-    targets=RNG.dirichlet(np.ones(5), 16).astype(np.float32),
-    kept=np.float32(1),
-)
+IMAGES = RNG.standard_normal((16, 8, 8, 3)).astype(np.float32)
+TARGETS = RNG.dirichlet(np.ones(5), 16).astype(np.float32)
 KEY = jax.random.key(1)
 RATE = 1e-2
 
 
 def setting(**changes):
-    """Returns a configuration, its optimizer and a first state."""
+    """Returns the task of such a configuration, its optimizer and a first state."""
     config = Config(data=DataConfig(image_size=8), batch_size=16, **changes)
     tx = make_optimizer(config.optimizer, RATE)
     init = quick_jit(lambda key: init_state(MODEL, tx, key, with_ema=config.ema_decay is not None))
-    return config, tx, init(jax.random.key(0))
+    return Classification(config, MODEL.num_classes), tx, init(jax.random.key(0))
 
 
 def loss_of(params, batch_stats, images, targets, *, train=True):
@@ -49,21 +46,19 @@ def close(found, expected, **tolerance):
 
 
 def test_parts_of_a_batch_give_the_mean_of_their_gradients():
-    config, tx, state = setting(accumulate_steps=2)
+    task, tx, state = setting(accumulate_steps=2)
     grad_fn = quick_jit(jax.value_and_grad(loss_of, has_aux=True))
     batch_stats, losses, grads = state.batch_stats, [], []
     for part in range(2):  # every other row, so that each device has rows of each part
         rows = slice(part, None, 2)
-        (loss, batch_stats), grad = grad_fn(
-            state.params, batch_stats, AUGMENTED.images[rows], AUGMENTED.targets[rows]
-        )
+        (loss, batch_stats), grad = grad_fn(state.params, batch_stats, IMAGES[rows], TARGETS[rows])
         losses.append(loss)
         grads.append(grad)
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 2, *grads)
     updates, _ = tx.update(mean, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, updates)
 
-    new, metrics = quick_jit(make_update(MODEL, tx, config))(state, AUGMENTED, KEY)
+    new, metrics = quick_jit(make_update(MODEL, tx, task))(state, IMAGES, TARGETS, KEY)
     close(new.batch_stats, batch_stats)
     # AdamW's first step is the gradient's sign: where that is rounding, so is the step.
     sizes = jax.tree.map(lambda leaf: np.abs(leaf) > 1e-6, mean)
@@ -79,17 +74,17 @@ def test_parts_of_a_batch_give_the_mean_of_their_gradients():
 
 
 def test_parts_on_eight_devices_are_those_on_one_and_no_rows_travel():
-    config, tx, state = setting(accumulate_steps=2)
-    update = make_update(MODEL, tx, config)
-    one = quick_jit(update)(state, AUGMENTED, KEY)
+    task, tx, state = setting(accumulate_steps=2)
+    update = make_update(MODEL, tx, task)
+    one = quick_jit(update)(state, IMAGES, TARGETS, KEY)
     mesh = make_mesh(MeshConfig())
     rows, everywhere = batch_sharding(mesh), replicated(mesh)
-    shardings = Augmented(rows, rows, everywhere)
-    spread = quick_jit(update, in_shardings=(everywhere, shardings, everywhere))
-    compiled = spread.lower(state, AUGMENTED, KEY).compile()
+    spread = quick_jit(update, in_shardings=(everywhere, rows, rows, everywhere))
+    compiled = spread.lower(state, IMAGES, TARGETS, KEY).compile()
     eight = compiled(
         jax.device_put(state, everywhere),
-        jax.device_put(AUGMENTED, shardings),
+        jax.device_put(IMAGES, rows),
+        jax.device_put(TARGETS, rows),
         jax.device_put(KEY, everywhere),
     )
     close(eight[1], one[1])
@@ -99,11 +94,11 @@ def test_parts_on_eight_devices_are_those_on_one_and_no_rows_travel():
 
 
 def test_moving_average_follows_its_formula_from_the_first_parameters():
-    config, tx, state = setting(ema_decay=0.9)
-    update = quick_jit(make_update(MODEL, tx, config), donate_argnums=0)
+    task, tx, state = setting(ema_decay=0.9)
+    update = quick_jit(make_update(MODEL, tx, task), donate_argnums=0)
     expected = jax.device_get(state.params)
     for _ in range(3):
-        state, _ = update(state, AUGMENTED, KEY)
+        state, _ = update(state, IMAGES, TARGETS, KEY)
         expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, expected, state.params)
     close(state.ema_params, expected, atol=1e-7)
     assert np.abs(state.ema_params["head"]["kernel"] - state.params["head"]["kernel"]).max() > 1e-3
@@ -112,11 +107,11 @@ def test_moving_average_follows_its_formula_from_the_first_parameters():
 def test_frozen_backbone_stays_bit_for_bit_and_parts_change_nothing():
     results = []
     for parts in (1, 4):
-        config, tx, state = setting(
+        task, tx, state = setting(
             accumulate_steps=parts, optimizer=OptimizerConfig(freeze_backbone=True)
         )
-        update = quick_jit(make_update(MODEL, tx, config))
-        new, metrics = update(state, AUGMENTED, KEY)
+        update = quick_jit(make_update(MODEL, tx, task))
+        new, metrics = update(state, IMAGES, TARGETS, KEY)
         for before, after in ((state.batch_stats, new.batch_stats), (state.params, new.params)):
             kept = {name: tree for name, tree in before.items() if name != "head"}
             assert kept
@@ -124,8 +119,6 @@ def test_frozen_backbone_stays_bit_for_bit_and_parts_change_nothing():
         assert np.any(new.params["head"]["kernel"] != state.params["head"]["kernel"])
         results.append(metrics)
     # The loss that evaluation has: statistics are the running ones, part by part the same.
-    loss, _ = loss_of(
-        state.params, state.batch_stats, AUGMENTED.images, AUGMENTED.targets, train=False
-    )
+    loss, _ = loss_of(state.params, state.batch_stats, IMAGES, TARGETS, train=False)
     assert results[0]["loss"].value == pytest.approx(float(loss), rel=1e-5)
     close(results[0], results[1])

@@ -29,6 +29,9 @@ class Mean:
         return float(self.total) / float(self.count)
 
 
+Metrics = dict[str, Mean]
+
+
 def correct_in_top_k(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """Returns whether each label is among its example's k largest logits; ties count against it.
 

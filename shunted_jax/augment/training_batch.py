@@ -1,4 +1,4 @@
-"""What happens to a batch on the device before the network sees it: uint8 in, floats out."""
+"""What a classifier is trained on: a batch normalised, erased, mixed, its labels smoothed."""
 
 import dataclasses
 
@@ -8,21 +8,8 @@ import optax
 
 from shunted_jax.augment.erasing import random_erase
 from shunted_jax.augment.mixing import draw_weights, mix_images, mix_targets
+from shunted_jax.augment.normalizing import normalize
 from shunted_jax.config import Config
-
-
-def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """Returns (images / 255 - mean) / std.
-
-    Args:
-        images: uint8 [batch, height, width, channels].
-        mean: of each channel, for pixels in [0, 1].
-        std: of each channel, likewise.
-
-    Returns:
-        float32 [batch, height, width, channels].
-    """
-    return (images.astype(jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +32,7 @@ class Augmented:
 def augment(
     key: jax.Array, images: jax.Array, labels: jax.Array, num_classes: int, config: Config
 ) -> Augmented:
-    """Normalises, erases, mixes and smooths, as `config` says.
+    """Normalises, erases, mixes and smooths, in this order, as `config` says.
 
     Args:
         key: decides everything random.

@@ -6,14 +6,14 @@ import time
 
 import tqdm
 
-from shunted_jax.reporting.progress import on_terminal
+from shunted_jax.terminal import on_terminal
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 30
 
 
-class Progress:
+class Counter:
     """Shows what is done of a total, the pace and the time left. Use it as a context manager."""
 
     def __init__(self, title: str, total: int, done: int = 0, unit: str = "images"):
@@ -38,7 +38,7 @@ class Progress:
             dynamic_ncols=True,
         )
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "Counter":
         return self
 
     def __exit__(self, *exception: object) -> None:

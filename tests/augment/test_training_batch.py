@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from shunted_jax.augment.augmentation import augment, normalize
 from shunted_jax.augment.erasing import random_erase
 from shunted_jax.augment.mixing import draw_weights, mix_images, mix_targets
+from shunted_jax.augment.normalizing import normalize
+from shunted_jax.augment.training_batch import augment
 from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.training.devices.sharding import batch_sharding
 from tests.support.quick import quick_jit

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shunted_jax.training.step.metrics import correct_in_top_k, score
+from shunted_jax.tasks.metrics import correct_in_top_k, score
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.standard_normal((64, 10)).astype(np.float32)
