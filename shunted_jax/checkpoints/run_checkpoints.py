@@ -1,5 +1,6 @@
 """The checkpoints of a training run: saved in the background, the older ones cleared away."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -147,10 +148,10 @@ class RunCheckpoints:
         self.wait()
         fields = {}
         for name, item in _items(abstract_state).items():
+            folder = self.directory / str(step) / name
             handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone())
-            with ocp.Checkpointer(handler, multiprocessing_options=alone()) as checkpointer:
-                folder = self.directory / str(step) / name
-                fields[name] = checkpointer.restore(folder, ocp.args.StandardRestore(item))
+            with contextlib.closing(handler):
+                fields[name] = handler.restore(folder, args=ocp.args.StandardRestore(item))
         return dataclasses.replace(abstract_state, **fields.pop("train"), **fields)
 
     def set_aside(self, steps: Iterable[int]) -> None:
