@@ -16,6 +16,7 @@ from shunted_jax.checkpoints.folders import (
     best_step,
     metrics_of,
     read_meta,
+    read_meta_once,
     replace_meta,
     with_checksum,
 )
@@ -134,8 +135,8 @@ class RunCheckpoints:
             self.raise_reason(error)
 
     def restore_meta(self, step: int) -> Metadata:
-        """Returns what the checkpoint of a step says of itself."""
-        return read_meta(self.directory / str(step))
+        """Returns what the checkpoint of a step says of itself; in one try, as `restore`."""
+        return read_meta_once(self.directory / str(step))
 
     def restore(self, step: int, abstract_state: Any) -> Any:
         """Returns the state saved under `step`; this host waits for a save, and for no other host.
