@@ -66,7 +66,8 @@ def load_pretrained(
     saved = network_of(weights.meta.model, path)
     if num_classes is not None:
         fields["num_classes"] = num_classes
-    model = saved.clone(dtype=jnp.dtype(dtype), **fields)
+    # To numpy, None is float64.
+    model = saved.clone(dtype=jnp.dtype(jnp.float32 if dtype is None else dtype), **fields)
     leaves = traverse_util.flatten_dict(variables_of(weights, path, ema=ema))
     if model.num_classes != saved.num_classes:
         leaves = _with_other_head(leaves, model, saved.num_classes, path)

@@ -170,6 +170,8 @@ def test_fields_can_be_set_otherwise(converted):
     assert model.drop_path_rate == 0.3
     assert model.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
+    for named in ({}, {"dtype": None}):
+        assert shunted_jax.load_pretrained(converted, **named)[0].dtype == jnp.float32
     _, variables = shunted_jax.load_pretrained(converted, param_dtype=jnp.bfloat16)
     assert variables["params"]["head"]["kernel"].dtype == jnp.bfloat16
 

@@ -7,12 +7,18 @@ from etils import epath
 
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.errors import UserError
-from shunted_jax.storage import reachable
+from shunted_jax.storage import absolute, reachable
 
 
 def test_folders_are_not_looked_at(tmp_path):
     assert reachable(tmp_path / "none") == epath.Path(tmp_path / "none")
     assert reachable("runs/x") == epath.Path("runs/x")
+
+
+def test_relative_folders_are_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("runs/x") == epath.Path(tmp_path / "runs" / "x")
+    assert absolute(tmp_path) == epath.Path(tmp_path)
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/run", "gs://", "gs:///run", "gcs://bucket/run"])

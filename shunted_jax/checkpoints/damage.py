@@ -56,7 +56,8 @@ def read_patiently(
         DamagedError: what was read is damaged.
         RunError: something was in the way each time.
     """
-    for wait in (*WAITS, None):
+    waits = iter(WAITS)
+    while True:
         found, error, verdict = None, None, FINE
         try:
             found = read()
@@ -70,14 +71,13 @@ def read_patiently(
         reason = in_a_line(list(_chain(error))[-1]) if error else "another host cannot read it"
         if verdict == DAMAGED:
             raise DamagedError(reason) from error
-        if wait is None:
+        if (wait := next(waits, None)) is None:
             raise RunError(
                 f"{folder} cannot be read: {reason}. It need not be damaged, and all stays as it "
                 "is: start again once this is mended"
             ) from error
         logger.warning("%s cannot be read: %s; next try in %g s", folder, reason, wait)
         time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
 
 
 def is_damage(error: BaseException, folder: epath.Path) -> bool:

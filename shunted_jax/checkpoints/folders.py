@@ -29,15 +29,16 @@ def read_meta(folder: epath.Path) -> Metadata:
         RunError: it cannot be read, for a reason that may pass.
         UserError: a newer program wrote it.
     """
-    return Metadata.from_json(read_patiently(lambda: _values_in(folder), folder), folder)
+    return read_patiently(lambda: read_meta_once(folder), folder)
 
 
-def _values_in(folder: epath.Path) -> dict[str, Any]:
+def read_meta_once(folder: epath.Path) -> Metadata:
+    """Does what `read_meta` does in one try, and raises whatever comes of it."""
     values = json.loads((folder / "meta" / JSON_FILE).read_text())
     checksum = values.pop(_CHECKSUM, None)  # converted weights of format 1 have none
     if checksum not in (None, _checksum(values)):
         raise ValueError("its metadata do not match their checksum")
-    return values
+    return Metadata.from_json(values, folder)
 
 
 def replace_meta(folder: epath.Path, meta: Metadata) -> None:

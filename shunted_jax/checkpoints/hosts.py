@@ -10,6 +10,5 @@ def alone() -> ocp.options.MultiprocessingOptions:
     Orbax's barriers would hold up the hosts that can read a checkpoint for those that cannot, and
     those that ask for one for those that do not.
     """
-    return ocp.options.MultiprocessingOptions(
-        primary_host=None, active_processes={jax.process_index()}
-    )
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})

@@ -1,5 +1,6 @@
 """The checkpoints of a training run: saved in the background, the older ones cleared away."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -15,6 +16,7 @@ from shunted_jax.checkpoints.folders import (
     best_step,
     metrics_of,
     read_meta,
+    read_meta_once,
     replace_meta,
     with_checksum,
 )
@@ -136,8 +138,8 @@ class RunCheckpoints:
             self.raise_reason(error)
 
     def restore_meta(self, step: int) -> Metadata:
-        """Returns what the checkpoint of a step says of itself."""
-        return read_meta(self.directory / str(step))
+        """Returns what the checkpoint of a step says of itself; in one try, as `restore`."""
+        return read_meta_once(self.directory / str(step))
 
     def restore(self, step: int, abstract_state: Any) -> Any:
         """Returns the state saved under `step`; this host waits for a save, and for no other host.
@@ -150,10 +152,10 @@ class RunCheckpoints:
         self.wait()
         fields = {}
         for name, item in _items(abstract_state).items():
+            folder = self.directory / str(step) / name
             handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone())
-            with ocp.Checkpointer(handler, multiprocessing_options=alone()) as checkpointer:
-                folder = self.directory / str(step) / name
-                fields[name] = checkpointer.restore(folder, ocp.args.StandardRestore(item))
+            with contextlib.closing(handler):
+                fields[name] = handler.restore(folder, args=ocp.args.StandardRestore(item))
         return dataclasses.replace(abstract_state, **fields.pop("train"), **fields)
 
     def set_aside(self, steps: Iterable[int]) -> None:

@@ -1,5 +1,6 @@
 """A network's parameters and statistics on disk, without the run that made them."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -113,9 +114,8 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
 
 
 def _read_tree(folder: epath.Path) -> dict[str, Any]:
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())
-    with ocp.Checkpointer(handler, multiprocessing_options=alone()) as checkpointer:
-        saved = checkpointer.metadata(folder).item_metadata.tree
+    with contextlib.closing(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())) as reader:
+        saved = reader.metadata(folder).tree
         # Asked for as numpy arrays, they do not need the devices that they were saved from.
         args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
-        return checkpointer.restore(folder, ocp.args.PyTreeRestore(restore_args=args))
+        return reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=args))

@@ -53,17 +53,19 @@ def network_of(architecture: dict[str, Any], where: Any) -> ShuntedTransformer:
 
 
 def differences_between(
-    one: Any, other: Any, but: Iterable[str] = ()
+    one: Any, other: ShuntedTransformer, but: Iterable[str] = ()
 ) -> list[tuple[str, Any, Any]]:
     """Returns (field, value of `one`, value of `other`) where two networks are not the same.
 
     Args:
-        one: a `ShuntedTransformer`, or what has its fields as attributes.
-        other: likewise; how each of them is computed makes no difference.
+        one: a `ShuntedTransformer`, or what has some of its fields as attributes: the others are
+            not compared.
+        other: a `ShuntedTransformer`; how each of them is computed makes no difference.
         but: fields that may differ.
     """
-    pairs = ((name, getattr(one, name), getattr(other, name)) for name in _architecture_fields())
-    return [pair for pair in pairs if pair[0] not in but and pair[1] != pair[2]]
+    names = [name for name in _architecture_fields() if name not in but and hasattr(one, name)]
+    pairs = [(name, getattr(one, name), getattr(other, name)) for name in names]
+    return [(name, mine, theirs) for name, mine, theirs in pairs if mine != theirs]
 
 
 def differences_from_variant(model: Any, name: str) -> list[tuple[str, Any, Any]]:

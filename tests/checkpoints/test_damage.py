@@ -228,5 +228,5 @@ def test_damaged_weights_are_the_users_error(tmp_path):
     np.testing.assert_array_equal(same, params["dense"]["kernel"])
     for path in (tmp_path / "out" / "params").rglob("d/*"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="out cannot be read: ValueError: .*"):
+    with pytest.raises(UserError, match="out cannot be read: ValueError: OUT_OF_RANGE: .*"):
         read_weights(tmp_path / "out")

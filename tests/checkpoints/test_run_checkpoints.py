@@ -1,6 +1,7 @@
 """A run's checkpoints on real files: what is kept, what comes back, what a full disk does."""
 
 import json
+import time
 from typing import Any
 
 import jax
@@ -146,6 +147,10 @@ def test_failed_save_stops_with_the_reason_and_spares_the_one_before(tmp_path, n
                 else:
                     while not checkpoints._manager._finalize_thread.get_not_none().exception:
                         pass
+    # In this process, what was being written when the save failed is still coming to its end.
+    before = None
+    while before != (before := sorted(tmp_path.rglob("*"))):
+        time.sleep(0.2)
     with RunCheckpoints(tmp_path, keep=1) as checkpoints:
         assert checkpoints.steps == [1]
         assert checkpoints.restore_meta(1) == make_meta(1)
