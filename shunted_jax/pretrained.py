@@ -1,7 +1,6 @@
 """Pretrained parameters in one line, for anyone's Flax code: no torch, no network."""
 
 import os
-import warnings
 from typing import Any
 
 import jax
@@ -10,18 +9,18 @@ import numpy as np
 from flax import traverse_util
 
 from shunted_jax.checkpoints import read_weights
-from shunted_jax.convert.state_dict import abstract_variables, differing_shapes
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.fields import from_json
-from shunted_jax.models.initializers import linear_kernel_init
 from shunted_jax.models.registry import check_known_fields
+from shunted_jax.models.variables import abstract_variables, differing_shapes, with_other_head
 
 
 def load_pretrained(
     path: str | os.PathLike,
     *,
     num_classes: int | None = None,
+    key: jax.Array | None = None,
     dtype: Any = None,
     step: int | str = "best",
     sharding: jax.sharding.Sharding | None = None,
@@ -36,6 +35,8 @@ def load_pretrained(
         path: what `convert_weights.py` wrote, or a training run's folder; local or in a bucket.
         num_classes: None keeps the head as it is; another number than the checkpoint's gives a
             freshly initialised head, with a warning; 0 leaves the head out.
+        key: decides a new head, which is the one that `model.init(key, images)` draws; None takes
+            `jax.random.key(0)`.
         dtype: of the computation; None takes the checkpoint's.
         step: which of a run's checkpoints: its number, "latest", or "best" by top-1.
         sharding: where every leaf goes, on a mesh for example; None leaves numpy arrays on the
@@ -61,30 +62,13 @@ def load_pretrained(
         {"params": weights.params, "batch_stats": weights.batch_stats}
     )
     if model.num_classes != saved["num_classes"]:
-        leaves = _with_other_head(leaves, model, saved["num_classes"], path)
+        leaves = with_other_head(leaves, model, saved["num_classes"], path, key)
     wanted = abstract_variables(model)
     _check_shapes(leaves, wanted, path)
     leaves = {at: np.asarray(leaf).astype(wanted[at].dtype) for at, leaf in leaves.items()}
     if sharding is not None:
         leaves = jax.device_put(leaves, sharding)
     return model, traverse_util.unflatten_dict(leaves)
-
-
-def _with_other_head(leaves, model: ShuntedTransformer, before: int, path) -> dict:
-    kept = {at: leaf for at, leaf in leaves.items() if at[:2] != ("params", "head")}
-    if model.num_classes == 0:
-        return kept
-    was = f"has a head of {before:,} classes" if before else "has no head"
-    warnings.warn(
-        f"{path} {was}, and num_classes is {model.num_classes:,}: params/head is freshly "
-        "initialised and has to be trained",
-        stacklevel=3,
-    )
-    shape = (model.embed_dims[-1], model.num_classes)
-    return kept | {
-        ("params", "head", "kernel"): linear_kernel_init(jax.random.key(0), shape),
-        ("params", "head", "bias"): np.zeros(shape[-1], np.float32),
-    }
 
 
 def _check_shapes(leaves, wanted, path) -> None:

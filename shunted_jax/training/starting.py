@@ -10,11 +10,11 @@ import numpy as np
 from flax import traverse_util
 
 from shunted_jax.checkpoints import Weights, read_weights
-from shunted_jax.convert.state_dict import abstract_variables, differing_shapes
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.fields import STAGE_FIELDS, from_json
 from shunted_jax.models.registry import VARIANTS
+from shunted_jax.models.variables import abstract_variables, differing_shapes
 from shunted_jax.training.step.state import TrainState
 
 logger = logging.getLogger(__name__)

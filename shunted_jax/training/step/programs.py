@@ -16,9 +16,10 @@ from jax.sharding import Mesh
 
 from shunted_jax.config import Config
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.models.variables import initial_values
 from shunted_jax.training.devices.sharding import batch_sharding, replicated, state_shardings
-from shunted_jax.training.initialization import init_variables, quick_options
-from shunted_jax.training.step.state import TrainState, init_state, state_of
+from shunted_jax.training.step.drawing import draw, quick_options
+from shunted_jax.training.step.state import TrainState, state_of
 from shunted_jax.training.step.steps import make_eval_step, make_train_step
 
 
@@ -50,9 +51,10 @@ def make_programs(
         config: of the run.
         mesh: as `sharding.make_mesh` returns it.
     """
-    with_ema = config.ema_decay is not None
+    to_state = partial(state_of, tx=tx, with_ema=config.ema_decay is not None)
+    values = initial_values(model, jax.random.key(config.seed))
     shapes = jax.eval_shape(
-        partial(init_state, model, tx, with_ema=with_ema), jax.random.key(config.seed)
+        to_state, jax.tree.map(lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype), values)
     )
     states = state_shardings(shapes, mesh)
     batches, everywhere = batch_sharding(mesh), replicated(mesh)
@@ -62,14 +64,14 @@ def make_programs(
         states,
     )
     complete = jax.jit(
-        partial(state_of, tx=tx, with_ema=with_ema),
+        to_state,
         out_shardings=states,
         donate_argnums=0,
         compiler_options=quick_options(mesh),
     )
     return Programs(
         abstract_state=abstract_state,
-        init=lambda key: complete(init_variables(abstract_state.variables, key)),
+        init=lambda key: complete(draw(values, key, states.variables)),
         train_step=jax.jit(
             traced_under(mesh, make_train_step(model, tx, config)),
             in_shardings=(states, batches, everywhere),
