@@ -4,7 +4,6 @@ Fine-tuning, scoring and the export to PyTorch read them here, too.
 """
 
 import os
-import warnings
 from typing import Any
 
 import jax
@@ -13,12 +12,11 @@ import numpy as np
 from flax import traverse_util
 
 from shunted_jax.checkpoints import Weights, read_weights
-from shunted_jax.convert.state_dict import abstract_variables, differing_shapes
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import differences_between, network_of, variant_of
-from shunted_jax.models.initializers import linear_kernel_init
 from shunted_jax.models.registry import check_known_fields
+from shunted_jax.models.variables import abstract_variables, differing_shapes, with_other_head
 
 # What a network may have otherwise than the checkpoint that it starts from.
 _HEAD = ("num_classes",)
@@ -28,6 +26,7 @@ def load_pretrained(
     path: str | os.PathLike,
     *,
     num_classes: int | None = None,
+    key: jax.Array | None = None,
     dtype: Any = jnp.float32,
     step: int | str = "best",
     ema: bool = False,
@@ -43,6 +42,8 @@ def load_pretrained(
         path: what `convert_weights.py` wrote, or a training run's folder; local or in a bucket.
         num_classes: None keeps the head as it is; another number than the checkpoint's gives a
             freshly initialised head, with a warning; 0 leaves the head out.
+        key: decides a new head, which is the one that `model.init(key, images)` draws; None takes
+            `jax.random.key(0)`.
         dtype: of the computation, whatever it was in training.
         step: which of a run's checkpoints: its number, "latest", or "best". The best one has the
             highest top-1 of the evaluations: of the averaged parameters where the run keeps an
@@ -70,7 +71,7 @@ def load_pretrained(
     model = saved.clone(dtype=jnp.dtype(jnp.float32 if dtype is None else dtype), **fields)
     leaves = traverse_util.flatten_dict(variables_of(weights, path, ema=ema))
     if model.num_classes != saved.num_classes:
-        leaves = _with_other_head(leaves, model, saved.num_classes, path)
+        leaves = with_other_head(leaves, model, saved.num_classes, path, key)
     wanted = abstract_variables(model)
     if problems := _problems(leaves, wanted):
         raise UserError(f"the fields asked for do not fit the parameters in {path}:{problems}")
@@ -147,23 +148,6 @@ def variables_of(weights: Weights, path: str | os.PathLike, *, ema: bool = False
         )
     params = weights.ema_params if ema else weights.params
     return {"params": params, "batch_stats": weights.batch_stats}
-
-
-def _with_other_head(leaves, model: ShuntedTransformer, before: int, path) -> dict:
-    kept = {at: leaf for at, leaf in leaves.items() if at[:2] != ("params", "head")}
-    if model.num_classes == 0:
-        return kept
-    was = f"has a head of {before:,} classes" if before else "has no head"
-    warnings.warn(
-        f"{path} {was}, and num_classes is {model.num_classes:,}: params/head is freshly "
-        "initialised and has to be trained",
-        stacklevel=3,
-    )
-    shape = (model.embed_dims[-1], model.num_classes)
-    return kept | {
-        ("params", "head", "kernel"): linear_kernel_init(jax.random.key(0), shape),
-        ("params", "head", "bias"): np.zeros(shape[-1], np.float32),
-    }
 
 
 def _problems(leaves, wanted) -> str:

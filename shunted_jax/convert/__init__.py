@@ -1,5 +1,6 @@
 """PyTorch checkpoints to Flax and back, strict both ways. Only `torch_files` imports torch."""
 
-from shunted_jax.convert.state_dict import from_torch, to_torch
+from shunted_jax.convert.in_memory import from_torch
+from shunted_jax.convert.state_dict import to_torch
 
 __all__ = ["from_torch", "to_torch"]

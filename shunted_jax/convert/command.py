@@ -20,15 +20,25 @@ _MOST_NAMED = 8
 
 
 def convert_file(
-    source: str | os.PathLike, out: str | os.PathLike, *, overwrite: bool = False, **options: Any
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    model: str | None = None,
+    prefix: str | None = None,
+    drop_head: bool = False,
+    ignore_unexpected: bool = False,
+    overwrite: bool = False,
 ) -> str:
     """Converts a PyTorch or safetensors file to an Orbax checkpoint.
 
     Args:
         source: the file.
         out: the folder to make; local or in a bucket.
+        model: the variant that it must be; None finds out.
+        prefix: of the network's tensors, where the file holds several networks.
+        drop_head: leave the classifier out.
+        ignore_unexpected: leave out tensors that are not the network's instead of refusing them.
         overwrite: replace what is at `out`.
-        **options: as `convert_state_dict` takes them.
 
     Returns:
         An account of what was done, for the screen.
@@ -37,7 +47,13 @@ def convert_file(
         UserError: the file cannot be read or does not fit, or `out` exists; nothing was written.
     """
     check_free(out, overwrite)
-    conversion = convert_state_dict(read_tensors(source), **options)
+    conversion = convert_state_dict(
+        read_tensors(source),
+        model=model,
+        prefix=prefix,
+        drop_head=drop_head,
+        ignore_unexpected=ignore_unexpected,
+    )
     cleaned = conversion.cleaned
     origin = Origin(
         variant=conversion.variant,

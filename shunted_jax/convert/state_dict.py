@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 
@@ -14,6 +13,7 @@ from shunted_jax.convert.key_map import key_map
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import variant_of
+from shunted_jax.models.variables import abstract_variables
 
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
@@ -40,28 +40,6 @@ class Conversion:
     head_left_out: bool
 
 
-def from_torch(
-    state_dict: Mapping[str, Any], **options: Any
-) -> tuple[ShuntedTransformer, Variables]:
-    """Turns a PyTorch state dict into a Flax module and its variables, without PyTorch.
-
-    Args:
-        state_dict: names to arrays (in PyTorch: `{k: v.numpy() for k, v in
-            net.state_dict().items()}`), under the published names or one of the variations that
-            `cleaning.py` knows.
-        **options: as `convert_state_dict` takes them.
-
-    Returns:
-        The module and {"params", "batch_stats"} of float32 numpy arrays.
-
-    Raises:
-        UserError: (a ValueError) tensors missing, left over or of a wrong shape; all of them are
-            listed.
-    """
-    conversion = convert_state_dict(state_dict, **options)
-    return conversion.model, conversion.variables
-
-
 def convert_state_dict(
     state_dict: Mapping[str, Any],
     *,
@@ -71,7 +49,7 @@ def convert_state_dict(
     drop_head: bool = False,
     ignore_unexpected: bool = False,
 ) -> Conversion:
-    """Does what `from_torch` does, and tells what happened.
+    """Turns a PyTorch state dict into a network and its variables, and tells what happened.
 
     Args:
         state_dict: names to arrays, possibly wrapped, prefixed or renamed.
@@ -176,35 +154,6 @@ def to_torch(
             count = count if isinstance(count, int) else count.get(counter, 0)
             state_dict[counter] = np.asarray(count, np.int64)
     return state_dict
-
-
-def abstract_variables(
-    model: ShuntedTransformer,
-) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
-    """Returns the shape and type of each of the model's variables, by path."""
-    side = model.min_image_size
-    images = jax.ShapeDtypeStruct((1, side, side, model.in_channels), np.float32)
-    return traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images))
-
-
-def differing_shapes(
-    variables: Mapping[tuple[str, ...], Any], wanted: Mapping[tuple[str, ...], Any]
-) -> list[tuple[str, Any, Any]]:
-    """Returns (name, shape there, shape wanted) of each variable whose shapes differ.
-
-    Args:
-        variables: arrays by path.
-        wanted: arrays or their shapes and types by path, as `abstract_variables` returns them.
-    """
-
-    def shape(at: tuple[str, ...], leaves: Mapping[tuple[str, ...], Any]) -> Any:
-        return leaves[at].shape if at in leaves else "nothing"
-
-    return [
-        ("/".join(at), shape(at, variables), shape(at, wanted))
-        for at in sorted(variables.keys() | wanted.keys())
-        if shape(at, variables) != shape(at, wanted)
-    ]
 
 
 def _is_real(tensor: np.ndarray) -> bool:

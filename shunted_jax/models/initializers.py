@@ -17,20 +17,3 @@ conv_kernel_init = initializers.variance_scaling(2.0, "fan_out", "normal")
 depthwise_kernel_init = initializers.variance_scaling(
     2.0, "fan_out", "normal", in_axis=-1, out_axis=-2
 )
-
-
-def initializer_at(path: tuple[str, ...], rank: int) -> initializers.Initializer:
-    """Returns what initialises a variable of the network, of the modules above or of Flax's norms.
-
-    Args:
-        path: names of modules, then the variable's.
-        rank: of the variable.
-    """
-    module, name = path[-2:]
-    if name != "kernel":
-        return initializers.ones if name in ("scale", "var") else initializers.zeros
-    if rank == 2:
-        return linear_kernel_init
-    return (
-        depthwise_kernel_init if module in ("depthwise", "local_enhancement") else conv_kernel_init
-    )

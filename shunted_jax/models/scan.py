@@ -5,16 +5,15 @@ called. What is drawn is what the blocks would draw one after another, so that a
 or without the loop.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from shunted_jax.models.flax_keys import key_and_number
 from shunted_jax.models.layers import DropPath
 
 
@@ -67,17 +66,5 @@ def _drop_path(key: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
 def _dropout_key(blocks: Sequence[nn.Module], path: tuple[str, ...], index: jax.Array) -> jax.Array:
     """Returns the key that Flax gives to the dropout at `path` within `blocks[index]`."""
     blocks[0].make_rng("dropout")  # raises Flax's own error where there is no stream
-    streams = [b.scope.rngs.get("dropout", b.scope.rngs.get("params")) for b in blocks]
-    folded_in = [_path_number((*stream.suffix, *path, 1)) for stream in streams]
-    return jax.random.fold_in(streams[0].rng, jnp.array(folded_in, jnp.uint32)[index])
-
-
-def _path_number(path: tuple[str | int, ...]) -> int:
-    # What `flax.core.scope.LazyRng` folds into a stream's key; it needs the path to be static.
-    separator = b"\00" if flax.config.flax_fix_rng_separator else b""
-    parts = [
-        part.encode() if isinstance(part, str) else part.to_bytes((part.bit_length() + 7) // 8)
-        for part in path
-    ]
-    digest = hashlib.sha1(b"".join(separator + part for part in parts)).digest()
-    return int.from_bytes(digest[:4])
+    keys, numbers = zip(*(key_and_number(b, "dropout", path) for b in blocks), strict=True)
+    return jax.random.fold_in(keys[0], jnp.array(numbers, jnp.uint32)[index])

@@ -11,10 +11,11 @@ import optax
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding
 
+from shunted_jax.models.variables import initial_values
 from shunted_jax.tasks import Task
 from shunted_jax.training.devices.sharding import batch_sharding, replicated, state_shardings
-from shunted_jax.training.initialization import init_variables, quick_options
-from shunted_jax.training.step.state import TrainState, init_state, state_of
+from shunted_jax.training.step.drawing import draw, quick_options
+from shunted_jax.training.step.state import TrainState, state_of
 from shunted_jax.training.step.steps import make_eval_step, make_train_step
 
 
@@ -51,15 +52,16 @@ def make_programs(
         mesh: as `sharding.make_mesh` returns it.
     """
     config = task.config
-    with_ema = config.ema_decay is not None
+    to_state = partial(state_of, tx=tx, with_ema=config.ema_decay is not None)
+    values = initial_values(model, jax.random.key(config.seed))
     shapes = jax.eval_shape(
-        partial(init_state, model, tx, with_ema=with_ema), jax.random.key(config.seed)
+        to_state, jax.tree.map(lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype), values)
     )
     states = state_shardings(shapes, mesh)
     batches, everywhere = batch_sharding(mesh), replicated(mesh)
     abstract_state = jax.tree.map(_placed, shapes, states)
     complete = jax.jit(
-        partial(state_of, tx=tx, with_ema=with_ema),
+        to_state,
         out_shardings=states,
         donate_argnums=0,
         compiler_options=quick_options(mesh),
@@ -68,7 +70,7 @@ def make_programs(
         abstract_state=abstract_state,
         abstract_batch=_all_placed(task.abstract_batch(), batches),
         abstract_eval_batch=_all_placed(task.abstract_eval_batch(), batches),
-        init=lambda key: complete(init_variables(abstract_state.variables, key)),
+        init=lambda key: complete(draw(values, key, states.variables)),
         train_step=jax.jit(
             traced_under(mesh, make_train_step(model, tx, task)),
             in_shardings=(states, batches, everywhere),

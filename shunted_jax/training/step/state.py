@@ -7,8 +7,6 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from shunted_jax.models import ShuntedTransformer
-
 
 @struct.dataclass
 class TrainState:
@@ -37,26 +35,6 @@ class TrainState:
     def averaged_variables(self) -> dict[str, Any]:
         """The same with averaged parameters; batch norm's statistics are averages as they are."""
         return {"params": self.ema_params, "batch_stats": self.batch_stats}
-
-
-def init_state(
-    model: ShuntedTransformer,
-    tx: optax.GradientTransformation,
-    key: jax.Array,
-    *,
-    with_ema: bool = False,
-) -> TrainState:
-    """Returns the state before the first step; pure.
-
-    Args:
-        model: the network.
-        tx: the optimizer.
-        key: decides the initial parameters.
-        with_ema: keep a moving average of the parameters, which starts from the initial ones.
-    """
-    side = model.min_image_size  # parameters do not depend on the size: the smallest is quickest
-    images = jnp.zeros((1, side, side, model.in_channels))
-    return state_of(model.init(key, images), tx, with_ema=with_ema)
 
 
 def state_of(

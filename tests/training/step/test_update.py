@@ -11,7 +11,7 @@ from shunted_jax.models import ShuntedTransformer
 from shunted_jax.tasks.classification import Classification
 from shunted_jax.training.devices.sharding import batch_sharding, make_mesh, replicated
 from shunted_jax.training.step.optimizer import make_optimizer
-from shunted_jax.training.step.state import init_state
+from shunted_jax.training.step.state import state_of
 from shunted_jax.training.step.steps import make_update
 from tests.support.quick import quick_jit
 
@@ -29,8 +29,9 @@ def setting(**changes):
     """Returns the task of such a configuration, its optimizer and a first state."""
     config = Config(data=DataConfig(image_size=8), batch_size=16, **changes)
     tx = make_optimizer(config.optimizer, RATE)
-    init = quick_jit(lambda key: init_state(MODEL, tx, key, with_ema=config.ema_decay is not None))
-    return Classification(config, MODEL.num_classes), tx, init(jax.random.key(0))
+    variables = quick_jit(MODEL.init)(jax.random.key(0), IMAGES[:1])
+    state = state_of(variables, tx, with_ema=config.ema_decay is not None)
+    return Classification(config, MODEL.num_classes), tx, state
 
 
 def loss_of(params, batch_stats, images, targets, *, train=True):
