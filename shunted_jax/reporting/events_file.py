@@ -1,7 +1,7 @@
-"""TensorBoard's files, written in the order of the calls, by whom they are told if that fails.
+"""TensorBoard's files. A call that writes returns when it is done, and raises where it fails.
 
-tensorboardX's own writer does it in a thread. Where the disk is full that thread dies with a
-traceback, and who gives it more waits without end; nor can one tell what it has written so far.
+tensorboardX's own writer works in a thread. On a full disk that thread dies with a traceback, and
+the next call waits without end. Nobody can tell what it has written so far.
 """
 
 import os
@@ -23,7 +23,7 @@ class EventsFile:
 
         Args:
             folder: of the run's files; made if needed.
-            purge_step: what the files before this one say of it and later steps is not shown.
+            purge_step: earlier files' numbers of this step and later ones are not shown.
         """
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"

@@ -23,10 +23,10 @@ _LONG_WAIT, _JUDGED_STEPS = 0.1, 20
 
 
 class DataWait(Iterator):
-    """Passes batches on and measures how long the devices had nothing to do for want of them.
+    """Passes batches on, and measures how long the devices stood idle for want of them.
 
-    A batch that comes late but while the devices still compute costs nothing, and is not counted:
-    after each step, `watch` is told what it will leave.
+    A batch may come late while the devices still compute. That costs nothing, and is not counted:
+    after each step, `watch` is given an array that the step computes.
     """
 
     def __init__(self, batches: Iterable[Any]):
@@ -38,7 +38,8 @@ class DataWait(Iterator):
     def __next__(self) -> Any:
         start = time.perf_counter()
         batch = next(self._batches)
-        # Idle now means idle for some of the wait; when since cannot be told, so all of it counts.
+        # Devices that are idle now were idle for some of the wait. Nobody knows how much of it: all
+        # of it counts.
         if self._computing is None or self._computing.is_ready():
             self._seconds += time.perf_counter() - start
         self._steps += 1
@@ -56,7 +57,7 @@ class DataWait(Iterator):
 
 
 class Gauges:
-    """Reads, each time the metrics are written, what the machine was doing since the last time."""
+    """Says what the machine was doing since the metrics were last written."""
 
     def __init__(
         self, data_wait: DataWait, data: DataConfig, least_step_seconds: float | None = None
@@ -145,7 +146,7 @@ def training_flops(model: ShuntedTransformer, image_size: int, batch_size: int) 
 def memory_gib() -> dict[str, float]:
     """Returns memory in use and at its highest so far, in GiB, of this process and its devices.
 
-    Of the devices, the fullest counts; backends that do not tell, such as the CPU's, have no entry.
+    Of the devices, the fullest counts. Backends that do not tell have no entry: the CPU's is one.
     """
     gib = 2**30
     readings = {}

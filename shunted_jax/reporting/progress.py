@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 class Progress:
     """Shows steps, loss, images a second and the time left. Use it as a context manager.
 
-    What is done between `update` and `resume_clock`, such as an evaluation, is left out of the
-    pace, and counts in the time left as often as there was one so far.
+    An evaluation happens between `update` and `resume_clock`. It is left out of the pace. The time
+    left takes them to go on as often.
     """
 
     def __init__(self, first_step: int, last_step: int, batch_size: int, *, bar: bool = True):

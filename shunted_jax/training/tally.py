@@ -36,8 +36,8 @@ class Tally:
     def add(self, step: int, metrics: Metrics) -> None:
         """Takes in a step's metrics; waits for the step before the last one.
 
-        The host is thus never more than two steps ahead of the devices, whose memory holds the
-        batches.
+        So the host is never more than two steps ahead of the devices: their memory holds a batch
+        for each.
         """
         self._recent.append((step, metrics))
         jax.block_until_ready(self._recent[-3:-2])
@@ -57,7 +57,7 @@ class Tally:
                     totals[name] = totals[name] + mean if name in totals else mean
 
     def means(self) -> dict[str, float]:
-        """Returns the means over the steps since the last call; those of no step are left out."""
+        """Returns the means over the steps since the last call. Means of no step are left out."""
         self.settle()
         means = {f"train/{name}": mean.value for name, mean in self._totals.items() if mean.count}
         self._totals.clear()
