@@ -16,7 +16,7 @@ DIFFS = re.findall(
     re.DOTALL,
 )
 
-# What a researcher does next, with the field that the diff adds.
+# What a researcher does with the field that the diff adds.
 PROGRAM = """
 import sys
 
@@ -27,12 +27,13 @@ import optax
 from flax import traverse_util
 
 import shunted_jax
-from shunted_jax.checkpoints import Weights, write_weights
+from shunted_jax.checkpoints import Metadata, Weights, write_weights
 from shunted_jax.config import Config, DataConfig, MeshConfig, ModelConfig
-from shunted_jax.convert.command import convert_file, export_file
 from shunted_jax.models import registry
+from shunted_jax.models.architecture import architecture_of
+from shunted_jax.tasks import make_task
 from shunted_jax.training.devices.sharding import make_mesh
-from shunted_jax.training.run import make_model
+from shunted_jax.training.step.programs import make_programs
 
 field, folder, *names = sys.argv[1:]
 registry.VARIANTS["tiny"] = {
@@ -42,41 +43,55 @@ registry.VARIANTS["tiny"] = {
     "mlp_ratios": (2, 2),
     "sr_ratios": (2, 1),
 }
-model = shunted_jax.create_model("tiny", num_classes=3, **{field: True})
-images = jax.random.normal(jax.random.key(1), (2, 16, 24, 3))
-variables = jax.jit(model.init)(jax.random.key(0), images)
-new = {
-    "/".join(path[-2:]): leaf
-    for path, leaf in traverse_util.flatten_dict(variables["params"]).items()
-    if "attend" in path
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def in_attend(params):
+    flat = traverse_util.flatten_dict(params)
+    return {"/".join(path[-2:]): leaf for path, leaf in flat.items() if "attend" in path}
+
+
+# It is set, initialised and trained as the rest of the network is.
+config = Config(
+    model=ModelConfig(name="tiny", **{field: True}),
+    data=DataConfig(image_size=32),
+    mesh=MeshConfig(data=1),
+    batch_size=2,
+    eval_batch_size=2,
+)
+task = make_task(config, num_classes=3)
+model = task.make_model()
+assert model == shunted_jax.create_model("tiny", num_classes=3, **{field: True})
+programs = make_programs(model, optax.sgd(0.1), task, make_mesh(config.mesh, jax.devices()[:1]))
+state = programs.init(jax.random.key(0))
+images = jnp.zeros((1, 16, 16, 3))
+same(in_attend(state.params), in_attend(model.init(jax.random.key(0), images)["params"]))
+before = jax.device_get(state.params)
+rng = np.random.default_rng(0)
+batch = {
+    "image": rng.integers(0, 256, (2, 32, 32, 3), np.uint8),
+    "label": np.int32([0, 1]),
 }
-assert new.keys() == set(names), new.keys()
+state, _ = programs.train_step(state, batch, jax.random.key(1))
+variables = jax.device_get(state.variables)
+changed = in_attend(variables["params"])
+assert changed.keys() == set(names), changed.keys()
+for name, leaf in in_attend(before).items():
+    # A bias of all keys alike moves no softmax.
+    assert name == "k_norm/bias" or np.any(leaf != changed[name]), name
 
-# It is the network that it was until the new parameters have learned something.
-plain = shunted_jax.create_model("tiny", num_classes=3)
-print(jax.tree.map(jnp.shape, new))
-
-
-def loss(params):
-    logits, _ = model.apply(
-        {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
-    )
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(2)))
-
-
-gradients = jax.jit(jax.grad(loss))(variables["params"])
-assert all(np.abs(leaf).max() > 0 for path, leaf in traverse_util.flatten_dict(gradients).items()
-           if "attend" in path and "bias" not in path)
-params = jax.tree.map(lambda leaf, dx: leaf - 0.1 * dx, variables["params"], gradients)
-variables = jax.device_get({**variables, "params": params})
-
+# There and back.
 state_dict = shunted_jax.to_torch(model, variables)
-back, same = shunted_jax.from_torch(state_dict, num_heads=model.num_heads)
-assert back == model, back
-jax.tree.map(np.testing.assert_array_equal, same, variables)
-np.savez(folder + "/tensors.npz", **state_dict)
-config = Config(model=ModelConfig(name="tiny", **{field: True}))
-assert make_model(config, num_classes=3) == model
+converted, back = shunted_jax.from_torch(state_dict, num_heads=model.num_heads)
+assert converted == model, converted
+same(back, variables)
+write_weights(folder + "/out", Weights(**variables, meta=Metadata(model=architecture_of(model))))
+loaded, back = shunted_jax.load_pretrained(folder + "/out")
+assert loaded == model, loaded
+same(back, variables)
 """
 
 
