@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from shunted_jax.ops.dispatch import Form, Operation
+from shunted_jax.ops.dispatch import run
+from shunted_jax.ops.operation import Form, Operation
 from shunted_jax.ops.precision import at_least_float32
 
 
@@ -34,7 +35,7 @@ def dot_product_attention(
         [batch, queries, heads, d], of v's dtype.
     """
     arrays = (q, k, v) if bias is None else (q, k, v, bias)
-    return _OPERATION(*arrays, compute=compute)
+    return run(_OPERATION, *arrays, compute=compute)
 
 
 def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | float = 0) -> jax.Array:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from shunted_jax.ops.dispatch import Form, Operation
+from shunted_jax.ops.dispatch import run
+from shunted_jax.ops.operation import Form, Operation
 
 
 def convolution(
@@ -30,7 +31,7 @@ def convolution(
         [batch, rows, columns, out_channels], (height + 2 padding - size) // stride + 1 rows and
         columns likewise.
     """
-    return _operation(stride, padding)(x, kernel, compute=compute)
+    return run(_operation(stride, padding), x, kernel, compute=compute)
 
 
 @functools.cache

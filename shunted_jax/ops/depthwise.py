@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from shunted_jax.ops.dispatch import Form, Operation
+from shunted_jax.ops.dispatch import run
+from shunted_jax.ops.operation import Form, Operation
 from shunted_jax.ops.partitioning import batch_devices
 from shunted_jax.ops.precision import at_least_float32
 
@@ -31,7 +32,7 @@ def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, *, compute: str = "auto")
     Returns:
         [batch, height, width, channels], of x's dtype.
     """
-    return _OPERATION(x, kernel, compute=compute)
+    return run(_OPERATION, x, kernel, compute=compute)
 
 
 def _reference(x: jax.Array, kernel: jax.Array) -> jax.Array:

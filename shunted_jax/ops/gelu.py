@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from shunted_jax.ops.dispatch import Operation
+from shunted_jax.ops.dispatch import run
+from shunted_jax.ops.operation import Operation
 from shunted_jax.ops.precision import at_least_float32
 
 _SQRT_HALF = np.float32(np.sqrt(0.5))
@@ -34,4 +35,4 @@ def gelu(x: jax.Array, *, compute: str = "auto") -> jax.Array:
         x: of any shape.
         compute: "reference" leaves the gradient to autodiff.
     """
-    return _OPERATION(x, compute=compute)
+    return run(_OPERATION, x, compute=compute)

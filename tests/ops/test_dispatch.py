@@ -8,7 +8,8 @@ from jax import export
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from shunted_jax.ops.dispatch import Form, Operation
+from shunted_jax.ops.dispatch import run
+from shunted_jax.ops.operation import Form, Operation
 
 X, K = np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4), np.float32([0.5, -1, 2, 1.5])
 
@@ -50,7 +51,7 @@ def assert_close(ours, theirs):
 
 
 def test_the_form_is_that_of_the_platform_that_the_program_is_for(operation, traced):
-    program = jax.jit(jax.grad(lambda x: jnp.sum(operation(x, K, compute="auto")))).trace(X)
+    program = jax.jit(jax.grad(lambda x: jnp.sum(run(operation, x, K, compute="auto")))).trace(X)
     # Tracing takes the reference alone, for shapes.
     assert set(traced) == {"reference"}
     for platform, expected in (("cpu", {"gradients"}), ("tpu", {"tpu"}), ("cuda", {"reference"})):
@@ -61,14 +62,16 @@ def test_the_form_is_that_of_the_platform_that_the_program_is_for(operation, tra
 
 
 def test_the_reference_leaves_no_step_behind(operation, traced):
-    jaxpr = jax.make_jaxpr(jax.grad(lambda x: jnp.sum(operation(x, K, compute="reference"))))(X)
+    jaxpr = jax.make_jaxpr(jax.grad(lambda x: jnp.sum(run(operation, x, K, compute="reference"))))(
+        X
+    )
     assert "operation" not in str(jaxpr)
     assert set(traced) == {"reference"}
 
 
 def test_gradients_that_are_written_out_are_taken(operation):
     def loss(x, k):
-        return jnp.sum(operation(x, k, compute="auto"))
+        return jnp.sum(run(operation, x, k, compute="auto"))
 
     assert_close(jax.value_and_grad(plain, (0, 1))(X, K)[0], loss(X, K))
     expected = jax.tree.map(lambda leaf: 3 * leaf, jax.grad(plain, (0, 1))(X, K))
@@ -112,7 +115,7 @@ TRANSFORMATIONS = {
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_every_order_of_differentiation_is_autodiffs(exact, name):
     change = TRANSFORMATIONS[name]
-    ours = change(lambda x, k: jnp.sum(exact(x, k, compute="auto")))
+    ours = change(lambda x, k: jnp.sum(run(exact, x, k, compute="auto")))
     assert_close(jax.jit(ours)(X, K), jax.jit(change(plain))(X, K))
 
 
@@ -121,7 +124,7 @@ def test_a_linear_map_of_a_batch_is_transposed(exact):
         along = jax.linearize(lambda x: function(x, K), X)[1]
         return jax.linear_transpose(jax.vmap(along), jnp.stack([X, X]))(jnp.stack([X, 2 * X]))
 
-    ours = transpose(lambda x, k: exact(x, k, compute="auto"))
+    ours = transpose(lambda x, k: run(exact, x, k, compute="auto"))
     assert_close(ours, transpose(lambda x, k: jnp.sin(x) * k))
 
 
@@ -133,7 +136,7 @@ def test_inside_of_shard_map(exact, check):
     @jax.jit
     def loss(x, k):
         of_part = jax.shard_map(
-            lambda x, k: exact(x, k, compute="auto"),
+            lambda x, k: run(exact, x, k, compute="auto"),
             mesh=mesh,
             in_specs=(P("data"), P()),
             out_specs=P("data"),
@@ -146,6 +149,6 @@ def test_inside_of_shard_map(exact, check):
 
 def test_it_is_exported_for_several_platforms_and_any_batch(exact):
     shape = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 4"), jnp.float32)
-    program = jax.jit(lambda x: exact(x, K, compute="auto"))
+    program = jax.jit(lambda x: run(exact, x, K, compute="auto"))
     exported = export.export(program, platforms=("cpu", "tpu"))(shape)
     assert_close(exported.call(X), jnp.sin(X) * K)
