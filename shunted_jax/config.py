@@ -129,7 +129,7 @@ class Config(Section):
     log_every_steps: int = 50
     eval_every_epochs: float = 1.0  # also when a checkpoint is saved
     save_every_steps: int | None = None  # also between evaluations; None: only when evaluating
-    keep_checkpoints: int = 2  # the newest; the best by top-1 is kept besides
+    keep_checkpoints: int = 2  # the newest; the best one is kept besides
     keep_every_epochs: float | None = None  # one of every so many besides; None: no more
     max_bad_steps: int = 0  # to leave out as not finite, in all; 0: the first stops the run
 

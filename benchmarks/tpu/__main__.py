@@ -69,7 +69,7 @@ def main() -> None:
         tpu_topology.prepare()
         figures = [_measure(case, arguments.hlo) for case in _cases(arguments)]
     except UserError as error:
-        sys.exit(f"tpu_aot: {error}")
+        sys.exit(f"benchmarks.tpu: {error}")
     _print_table(figures)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
