@@ -1,7 +1,7 @@
 """A function of a key, cut into a small program for each of its outputs.
 
-Outputs that are computed alike have equal programs, each with numbers of its own to fold into the
-key. A program that was compiled for one output then serves the others.
+Outputs that are computed alike have equal programs, to be called with keys of their own. A program
+that was compiled for one output then serves the others.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A pure function of a key and of the keys that numbers were folded into.
+    """A pure function of a key and of further ones, into which numbers were folded.
 
     Attributes:
         identity: says all that is computed: programs are equal where these are.
@@ -25,9 +25,9 @@ class Program:
     identity: Hashable
     function: Callable[..., jax.Array] = dataclasses.field(compare=False, repr=False)
 
-    def __call__(self, key: jax.Array, *numbers: Any) -> jax.Array:
-        """Returns the output, for numbers of type uint32 that are folded into the key."""
-        return self.function(key, *(jax.random.fold_in(key, number) for number in numbers))
+    def __call__(self, *keys: jax.Array) -> jax.Array:
+        """Returns the output."""
+        return self.function(*keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Output:
         shape: of the array.
         dtype: of the array.
         program: computes it.
-        numbers: what `program` is called with, beside the key.
+        numbers: what is folded into the key, each for a key of its own.
     """
 
     shape: tuple[int, ...]
@@ -46,9 +46,13 @@ class Output:
     program: Program
     numbers: tuple[np.uint32, ...]
 
+    def keys(self, key: jax.Array) -> list[jax.Array]:
+        """Returns what to call the program with."""
+        return [key, *(jax.random.fold_in(key, number) for number in self.numbers)]
+
     def __call__(self, key: jax.Array) -> jax.Array:
         """Returns what the whole function would, within rounding."""
-        return self.program(key, *self.numbers)
+        return self.program(*self.keys(key))
 
 
 def cut(function: Callable[[jax.Array], Any], key: jax.Array) -> Any:

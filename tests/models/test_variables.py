@@ -68,13 +68,18 @@ class Network(nn.Module):
 
 MODEL = Network()
 IMAGES = jnp.zeros((1, 4, 4, 3))
+KEY = jax.random.key(3)
 
 
-@pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "raw"])
-def test_values_are_those_of_init(kind):
-    key = jax.random.PRNGKey(3) if kind == "raw" else jax.random.key(3, impl=kind)
-    values, expected = initial_values(MODEL, key), quick_jit(MODEL.init)(key, IMAGES)
-    found = quick_jit(lambda key: jax.tree.map(lambda value: value(key), values))(key)
+@pytest.fixture(scope="module")
+def expected():
+    """Returns the variables that Flax draws with `KEY`."""
+    return quick_jit(MODEL.init)(KEY, IMAGES)
+
+
+def test_values_are_those_of_init(expected):
+    values = initial_values(MODEL, KEY)
+    found = quick_jit(lambda key: jax.tree.map(lambda value: value(key), values))(KEY)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert set(found) == {"params", "batch_stats", "buffers"}
     for value, leaf in zip(jax.tree.leaves(values), jax.tree.leaves(expected), strict=True):
@@ -85,6 +90,21 @@ def test_values_are_those_of_init(kind):
     np.testing.assert_array_equal(np.signbit(block["minus_zero"]), True)
     np.testing.assert_array_equal(np.signbit(block["zero"]), False)
     np.testing.assert_array_equal(found["params"]["head"]["bias"], np.full(5, -4.6, np.float32))
+
+
+@pytest.mark.parametrize("key", [jax.random.key(3, impl="rbg"), jax.random.PRNGKey(3)])
+def test_keys_of_other_kinds(key):
+    def block(variables):
+        return variables["params"]["stage"]["blocks_1"]
+
+    values = block(initial_values(MODEL, key))
+    found, expected = quick_jit(
+        lambda key: (
+            jax.tree.map(lambda value: value(key), values),
+            block(MODEL.init(key, IMAGES)),
+        )
+    )(key)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_variables_that_start_alike_share_a_program():
@@ -105,9 +125,8 @@ def test_variables_that_start_alike_share_a_program():
     assert len(order.numbers) == 2
 
 
-def test_shapes_and_what_differs_in_them():
-    shapes = abstract_variables(MODEL)
-    expected = traverse_util.flatten_dict(quick_jit(MODEL.init)(jax.random.key(0), IMAGES))
+def test_shapes_and_what_differs_in_them(expected):
+    shapes, expected = abstract_variables(MODEL), traverse_util.flatten_dict(expected)
     assert {at: (s.shape, s.dtype) for at, s in shapes.items()} == {
         at: (leaf.shape, leaf.dtype) for at, leaf in expected.items()
     }
@@ -123,15 +142,13 @@ def test_shapes_and_what_differs_in_them():
     ]
 
 
-def test_a_new_head_is_drawn_by_its_own_initialiser_and_the_key_given():
-    leaves = traverse_util.flatten_dict(quick_jit(MODEL.init)(jax.random.key(0), IMAGES))
-    wider = MODEL.clone(num_classes=7)
-    init = quick_jit(wider.init)
+def test_a_new_head_is_drawn_by_its_own_initialiser_and_the_key_given(expected):
+    leaves, wider = traverse_util.flatten_dict(expected), MODEL.clone(num_classes=7)
+    init_head = quick_jit(lambda key: wider.init(key, IMAGES)["params"]["head"])
     for key in (None, jax.random.key(5)):
         with pytest.warns(UserWarning, match="here has a head of 5 classes, and num_classes is 7"):
             found = with_other_head(leaves, wider, 5, "here", key)
-        expected = init(jax.random.key(0) if key is None else key, IMAGES)["params"]["head"]
-        for name, leaf in expected.items():
+        for name, leaf in init_head(jax.random.key(0) if key is None else key).items():
             np.testing.assert_array_equal(found.pop(("params", "head", name)), leaf)
         assert found == {at: leaf for at, leaf in leaves.items() if at[1] != "head"}
     assert with_other_head(leaves, MODEL.clone(num_classes=0), 5, "here") == found

@@ -23,7 +23,7 @@ def draw(values: Any, key: jax.Array, shardings: Any) -> Any:
     """
 
     def draw_one(value: Output, sharding: jax.sharding.NamedSharding) -> jax.Array:
-        return _compiled(value.program, sharding)(key, *value.numbers)
+        return _compiled(value.program, sharding)(*value.keys(key))
 
     return jax.tree.map(draw_one, values, shardings)
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from flax.linen.initializers import constant
 
 from shunted_jax.config import Config, MeshConfig
 from shunted_jax.models import ShuntedTransformer
@@ -54,3 +56,31 @@ def test_values_are_those_of_flax_in_shards_from_few_programs(mesh_config):
     assert (
         drawing._compiled.cache_info().currsize <= len(jax.tree.leaves(expected)) - 2 * of_one_block
     )
+
+
+class Network(nn.Module):
+    """What nobody but its own modules can say how to start."""
+
+    min_image_size: int = 2
+    in_channels: int = 64
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        gamma = self.param("gamma", constant(1e-4), (64,))
+        scale = self.param("scale", lambda key: jax.random.uniform(key, (64, 64)))
+        x = nn.Dense(64, kernel_init=constant(3.0))(x * gamma) @ scale
+        return nn.BatchNorm(use_running_average=True, bias_init=constant(-1.0))(x)
+
+
+def test_a_new_module_starts_as_it_says():
+    config = Config()
+    mesh = make_mesh(MeshConfig(data=2, fsdp=4))
+    tx = make_optimizer(config.optimizer, 1e-3)
+    state = make_programs(Network(), tx, config, mesh).init(jax.random.key(3))
+    kernel, gamma = state.params["Dense_0"]["kernel"], state.params["gamma"]
+    np.testing.assert_array_equal(kernel, np.full((64, 64), 3, np.float32))
+    np.testing.assert_array_equal(gamma, np.full(64, 1e-4, np.float32))
+    np.testing.assert_array_equal(state.params["BatchNorm_0"]["bias"], np.full(64, -1, np.float32))
+    expected = quick_jit(Network().init)(jax.random.key(3), jnp.zeros((1, 2, 2, 64)))
+    jax.tree.map(np.testing.assert_array_equal, state.variables, expected)

@@ -1,0 +1,62 @@
+"""`from_torch`: a state dict in memory to a network, with another head where that is asked for."""
+
+import inspect
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import shunted_jax
+from shunted_jax.models.variables import initial_values
+from tests.convert.files import FIELDS, small_weights
+
+# As the state dict says it to someone who asks for other classes.
+HAS_FIVE = "the state dict has a head of 5 classes, and num_classes is 7: params/head is freshly"
+HAS_NONE = "the state dict has no head, and num_classes is 5: params/head is freshly"
+
+
+def same(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_the_head_is_the_one_asked_for():
+    weights = small_weights()
+    model, variables = shunted_jax.from_torch(weights)
+    assert model == shunted_jax.ShuntedTransformer(**FIELDS)
+    head = variables["params"].pop("head")
+    np.testing.assert_array_equal(head["kernel"], weights["head.weight"].T)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, as_it_is = shunted_jax.from_torch(weights, num_classes=5)
+        without, none = shunted_jax.from_torch(weights, num_classes=0)
+        dropped, none_either = shunted_jax.from_torch(weights, drop_head=True)
+    same(as_it_is["params"].pop("head"), head)
+    assert without == dropped == model.clone(num_classes=0)
+
+    with pytest.warns(UserWarning, match=HAS_FIVE):
+        wider, other = shunted_jax.from_torch(weights, num_classes=7, key=jax.random.key(5))
+    with pytest.warns(UserWarning, match=HAS_NONE):
+        again, fresh = shunted_jax.from_torch(weights, num_classes=5, drop_head=True)
+    assert wider == model.clone(num_classes=7)
+    assert again == model
+    for network, given, key in ((wider, other, 5), (again, fresh, 0)):
+        values = initial_values(network, jax.random.key(key))["params"]["head"]
+        drawn = given["params"].pop("head")
+        same(drawn, jax.tree.map(lambda value, key=key: value(jax.random.key(key)), values))
+        for leaf in drawn.values():
+            assert (type(leaf), leaf.dtype) == (np.ndarray, np.float32)
+    for given in (as_it_is, none, none_either, other, fresh):
+        same(given, variables)
+
+
+def test_the_signature_says_what_can_be_asked_for():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'num_class'"):
+        shunted_jax.from_torch({}, num_class=5)
+    names = ["state_dict", "model", "num_heads", "prefix", "drop_head", "ignore_unexpected"]
+    assert list(inspect.signature(shunted_jax.from_torch).parameters) == [
+        *names,
+        "num_classes",
+        "key",
+    ]
