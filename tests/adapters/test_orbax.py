@@ -66,7 +66,7 @@ FAILING = """
 import resource, sys
 import jax, jax.numpy as jnp
 from shunted_jax.adapters.orbax import hush_failed_saves
-from shunted_jax.checkpoints import RunCheckpoints
+from shunted_jax.checkpoints import Metadata, RunCheckpoints, RunRecord
 from shunted_jax.errors import RunError
 from shunted_jax.training.step.state import TrainState
 
@@ -79,7 +79,7 @@ state = TrainState(jnp.int32(1), params=params, batch_stats=one, opt_state=one)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, resource.RLIM_INFINITY))
 try:
     with RunCheckpoints(sys.argv[1], keep=1) as checkpoints:
-        checkpoints.save(1, state, {}, {})
+        checkpoints.save(state, Metadata(model={}, run=RunRecord(config={}, step=1)))
 except RunError as error:
     print(error)
 """

@@ -7,8 +7,8 @@ PROGRAM = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
 import shunted_jax
-from shunted_jax.checkpoints import RunCheckpoints
-from shunted_jax.models.fields import to_json
+from shunted_jax.checkpoints import Metadata, RunCheckpoints, RunRecord
+from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training.step.state import TrainState
 
 model = shunted_jax.ShuntedTransformer(
@@ -17,7 +17,8 @@ model = shunted_jax.ShuntedTransformer(
 variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 state = TrainState(jnp.int32(7), opt_state={"mu": jnp.zeros(3)}, **variables)
 with RunCheckpoints(sys.argv[1], keep=1) as checkpoints:
-    checkpoints.save(7, state, {}, {"model": to_json(model)})
+    meta = Metadata(model=architecture_of(model), run=RunRecord(config={}, step=7))
+    checkpoints.save(state, meta)
 _, loaded = shunted_jax.load_pretrained(sys.argv[1])
 jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 print("read")

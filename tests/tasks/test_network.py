@@ -36,7 +36,7 @@ def test_fields_are_those_of_the_configuration():
             "config.model.name is 'shunted_tt'; the models are shunted_b, shunted_s, shunted_t",
         ),
         ({"drop_path_rate": 1.5}, "config.model: .*drop_path_rate is 1.5"),
-        ({"depthwise_form": "fast"}, "config.model: .*'fast'.*'conv', 'shift'"),
+        ({"compute": "fast"}, "config.model: .*compute is 'fast', and must be one of auto"),
         ({"image_size": 31}, "config.data.image_size is 31, and shunted_t wants at least 32"),
     ],
 )
