@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import math
 import os
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -13,7 +12,6 @@ import orbax.checkpoint as ocp
 
 from shunted_jax.checkpoints.failures import why_not_written
 from shunted_jax.checkpoints.folders import (
-    best_step,
     metrics_of,
     read_meta,
     read_meta_once,
@@ -22,6 +20,7 @@ from shunted_jax.checkpoints.folders import (
 )
 from shunted_jax.checkpoints.hosts import alone
 from shunted_jax.checkpoints.metadata import Metadata
+from shunted_jax.checkpoints.preservation import Preservation
 from shunted_jax.errors import RunError
 from shunted_jax.storage import absolute
 
@@ -63,7 +62,7 @@ class RunCheckpoints:
                 cleanup_tmp_directories=True,
                 # Not Orbax's own policy of the best, nor its metrics: one file of them damaged, and
                 # it opens none of the checkpoints.
-                preservation_policy=_Preservation(self._metrics, keep, keep_every_steps),
+                preservation_policy=Preservation(self._metrics, keep, keep_every_steps),
             ),
         )
         try:
@@ -186,39 +185,6 @@ class RunCheckpoints:
         if sentence is None:
             raise error
         raise RunError(sentence) from error
-
-
-@dataclasses.dataclass
-class _Preservation:
-    """Which checkpoints stay; the same answer on every host.
-
-    Attributes:
-        metrics: of each step, as `metrics_of` returns them; empty where it was not evaluated.
-        keep: how many of the newest.
-        every: see `RunCheckpoints`.
-    """
-
-    metrics: dict[int, tuple[dict[str, float], str]]
-    keep: int
-    every: float | None
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        best, _ = best_step({step: self.metrics[step] for step in steps if step in self.metrics})
-        kept = steps_to_keep(steps, best, self.keep, self.every)
-        return [step in kept for step in steps]
-
-
-def steps_to_keep(steps: list[int], best: int | None, keep: int, every: float | None) -> set[int]:
-    """Returns the newest `keep` of `steps`, the best, and the first at or after k * `every`."""
-    steps = sorted(steps)
-    kept = set(steps[-keep:]) | ({best} - {None})
-    if every is not None:
-        # From the last backwards, so that of each interval the first is left.
-        firsts = {math.floor(step / every): step for step in reversed(steps)}
-        kept.update(step for interval, step in firsts.items() if interval > 0)
-    return kept
 
 
 def _items(state: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from flax import struct
 
 from shunted_jax.checkpoints import BEST_METRIC, Metadata, RunCheckpoints, RunRecord
 from shunted_jax.checkpoints.folders import best_step, checkpoint_folder, read_meta
-from shunted_jax.checkpoints.run_checkpoints import steps_to_keep
+from shunted_jax.checkpoints.preservation import steps_to_keep
 from shunted_jax.errors import RunError
 from tests.support.full_disk import largest_file
 
