@@ -72,12 +72,14 @@ def cut(function: Callable[[jax.Array], Any], key: jax.Array) -> Any:
 
 
 class _Trace:
+    """What a function computes, equation by equation."""
+
     def __init__(self, closed: ClosedJaxpr):
         (key,) = closed.jaxpr.invars
         self._jaxpr, self._key, self._constants = closed.jaxpr, key, tuple(closed.consts)
         self._inputs = [*closed.jaxpr.constvars, key]
+        # Programs hold their constants: no other object can come to have the same id.
         self._names = {key: ("key", key.aval)}
-        # A constant is the same where it is the same object.
         for var, constant in zip(closed.jaxpr.constvars, self._constants, strict=True):
             self._names[var] = ("constant", id(constant))
         self._makers = {
@@ -88,27 +90,14 @@ class _Trace:
 
     def computing(self, outvar: Var | Literal) -> tuple[Program, tuple[np.uint32, ...]]:
         """Returns what computes an output, and the numbers that it folds into the key."""
-        needed, folded, to_do = {}, {}, [outvar]
-        while to_do:
-            var = to_do.pop()
-            if isinstance(var, Literal) or var in self._inputs:
-                continue
-            position, equation = self._makers[var]
-            if self._folds_a_number(equation):
-                folded[position] = equation
-            elif position not in needed:
-                needed[position] = equation
-                to_do += equation.invars
-        equations = [needed[position] for position in sorted(needed)]
-        folds = [folded[position] for position in sorted(folded)]
+        folds, equations = self._needed_for(outvar)
         keys = [equation.outvars[0] for equation in folds]
-        effects = frozenset().union(*(equation.effects for equation in equations))
         jaxpr = self._jaxpr.replace(
             constvars=[],
             invars=[*self._inputs, *keys],
             outvars=[outvar],
             eqns=equations,
-            effects=effects,
+            effects=frozenset().union(*(equation.effects for equation in equations)),
         )
         evaluate, constants = jaxpr_as_fun(ClosedJaxpr(jaxpr, [])), self._constants
         program = Program(
@@ -116,6 +105,21 @@ class _Trace:
             function=lambda *keys: evaluate(*constants, *keys)[0],
         )
         return program, tuple(np.uint32(equation.invars[1].val) for equation in folds)
+
+    def _needed_for(self, outvar: Var | Literal) -> tuple[list[JaxprEqn], list[JaxprEqn]]:
+        """Returns the equations that fold numbers into the key, and those that come after."""
+        folds, others, to_do = {}, {}, [outvar]
+        while to_do:
+            var = to_do.pop()
+            if isinstance(var, Literal) or var in self._inputs:
+                continue
+            position, equation = self._makers[var]
+            if self._folds_a_number(equation):
+                folds[position] = equation
+            elif position not in others:
+                others[position] = equation
+                to_do += equation.invars
+        return [folds[at] for at in sorted(folds)], [others[at] for at in sorted(others)]
 
     def _folds_a_number(self, equation: JaxprEqn) -> bool:
         # Flax makes a variable's key in this way. Under another name in a JAX to come, it would be
@@ -129,7 +133,8 @@ class _Trace:
     def _identity(
         self, keys: list[Var], equations: list[JaxprEqn], outvar: Var | Literal
     ) -> Hashable:
-        names = self._names | {var: ("folded", place) for place, var in enumerate(keys)}
+        """Returns all that is computed, in names that are the same in each trace."""
+        names = self._names | {var: ("folded", place, var.aval) for place, var in enumerate(keys)}
 
         def name(atom: Var | Literal) -> Hashable:
             # By their bytes, 0 and -0 differ.

@@ -28,7 +28,7 @@ def draw(values: Any, key: jax.Array, shardings: Any) -> Any:
     return jax.tree.map(draw_one, values, shardings)
 
 
-# Bounded, since programs that cannot be compared are new ones each time.
+# Bounded: a program with a function of its own in it is a new one in each trace.
 @functools.lru_cache(maxsize=1024)
 def _compiled(program: Program, sharding: jax.sharding.NamedSharding):
     return jax.jit(program, out_shardings=sharding, compiler_options=quick_options(sharding.mesh))
