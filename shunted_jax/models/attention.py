@@ -45,7 +45,7 @@ class TokenAggregation(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, dim] to [batch, height // ratio, width // ratio, dim]."""
         x = Conv(x.shape[-1], self.ratio, self.ratio, numerics=self.numerics, name="conv")(x)
-        x = LayerNorm(EMBED_NORM_EPSILON, **self.numerics.dtypes, name="norm")(x)
+        x = LayerNorm(EMBED_NORM_EPSILON, self.numerics, name="norm")(x)
         return gelu(x, compute=self.numerics.compute)
 
 

@@ -26,9 +26,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, height, width, dim] to the same shape."""
-        y = LayerNorm(BLOCK_NORM_EPSILON, **self.numerics.dtypes, name="norm1")(x)
+        y = LayerNorm(BLOCK_NORM_EPSILON, self.numerics, name="norm1")(x)
         y = self.attention(name="attention")(y, train=train)
         x = x + DropPath(self.drop_path_rate, name="drop_path1")(y, train=train)
-        y = LayerNorm(BLOCK_NORM_EPSILON, **self.numerics.dtypes, name="norm2")(x)
+        y = LayerNorm(BLOCK_NORM_EPSILON, self.numerics, name="norm2")(x)
         y = self.mlp(name="mlp")(y, train=train)
         return x + DropPath(self.drop_path_rate, name="drop_path2")(y, train=train)

@@ -31,7 +31,7 @@ class ConvStem(nn.Module):
             x = conv(size, stride, size // 2, use_bias=False, name=f"conv_{index}")(x)
             x = nn.relu(batch_norm(name=f"batch_norm_{index}")(x))
         x = conv(2, stride=2, name="reduce")(x)
-        return LayerNorm(EMBED_NORM_EPSILON, **self.numerics.dtypes, name="norm")(x)
+        return LayerNorm(EMBED_NORM_EPSILON, self.numerics, name="norm")(x)
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -47,4 +47,4 @@ class OverlapPatchEmbed(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [batch, height, width, in_dim] to [batch, height/2, width/2, embed_dim]."""
         x = Conv(self.embed_dim, 3, stride=2, padding=1, numerics=self.numerics, name="proj")(x)
-        return LayerNorm(EMBED_NORM_EPSILON, **self.numerics.dtypes, name="norm")(x)
+        return LayerNorm(EMBED_NORM_EPSILON, self.numerics, name="norm")(x)

@@ -16,6 +16,7 @@ from shunted_jax.models.initializers import (
 from shunted_jax.models.numerics import Numerics
 from shunted_jax.ops.convolution import convolution
 from shunted_jax.ops.depthwise import depthwise_conv3x3
+from shunted_jax.ops.layer_norm import layer_norm
 
 # The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
 # stage; PyTorch's default in the stem, the patch embeddings and the token aggregation.
@@ -25,8 +26,23 @@ EMBED_NORM_EPSILON = 1e-5
 Dense = partial(nn.Dense, kernel_init=linear_kernel_init)
 
 # The fast variance, E[x^2] - E[x]^2, loses digits where the mean is large against the spread.
-LayerNorm = partial(nn.LayerNorm, use_fast_variance=False)
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, use_fast_variance=False)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the channels with a learned scale and bias, in float32 at least."""
+
+    epsilon: float
+    numerics: Numerics = Numerics()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., channels] to the same shape, of `numerics.dtype`."""
+        channels, numerics = x.shape[-1:], self.numerics
+        scale = self.param("scale", nn.initializers.ones, channels, numerics.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, channels, numerics.param_dtype)
+        out = layer_norm(x, scale, bias, self.epsilon, compute=numerics.compute)
+        return out.astype(numerics.dtype)
 
 
 class Conv(nn.Module):

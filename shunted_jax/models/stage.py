@@ -47,7 +47,7 @@ class Stage(nn.Module):
         else:
             for block in blocks:
                 x = _rematerialized(block, x) if remat else block(x, train=train)
-        return LayerNorm(BLOCK_NORM_EPSILON, **self.numerics.dtypes, name="norm")(x)
+        return LayerNorm(BLOCK_NORM_EPSILON, self.numerics, name="norm")(x)
 
 
 @nn.remat

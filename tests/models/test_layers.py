@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shunted_jax.models.layers import LayerNorm
+from shunted_jax.models.numerics import Numerics
 
 SHAPE = (2, 3, 5, 24)
 
@@ -16,13 +17,15 @@ def arguments(offset=0.0):
     return rng.standard_normal(SHAPE).astype(np.float32) + np.float32(offset), scale, bias
 
 
+@pytest.mark.parametrize("compute", ["auto", "reference"])
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_layer_norm_is_the_definition_with_its_gradients(offset):
+def test_layer_norm_is_the_definition_with_its_gradients(compute, offset):
     x, scale, bias = arguments(offset)
     dout = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
 
     def layer_norm(x, scale, bias):
-        return LayerNorm(1e-5).apply({"params": {"scale": scale, "bias": bias}}, x)
+        module = LayerNorm(1e-5, Numerics(compute=compute))
+        return module.apply({"params": {"scale": scale, "bias": bias}}, x)
 
     out, pull_back = jax.vjp(layer_norm, x, scale, bias)
     dx, dscale, dbias = pull_back(dout)
@@ -43,7 +46,7 @@ def test_layer_norm_is_the_definition_with_its_gradients(offset):
 
 def test_layer_norms_statistics_of_bfloat16_are_float32():
     x = jnp.asarray(arguments(offset=100.0)[0], jnp.bfloat16)
-    module = LayerNorm(1e-6, dtype=jnp.bfloat16)
+    module = LayerNorm(1e-6, Numerics(dtype=jnp.bfloat16))
     variables = module.init(jax.random.key(0), x)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     out = module.apply(variables, x)

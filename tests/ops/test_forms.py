@@ -11,11 +11,13 @@ from shunted_jax.ops.attention import dot_product_attention
 from shunted_jax.ops.convolution import convolution
 from shunted_jax.ops.depthwise import depthwise_conv3x3
 from shunted_jax.ops.gelu import gelu
+from shunted_jax.ops.layer_norm import layer_norm
 from tests.support.quick import quick_jit
 
 # Depthwise gradients go separate ways for small maps and large ones; a stride of 2 on odd sides.
 CASES = {
     "gelu": (gelu, [(2, 5, 4)]),
+    "layer norm": (partial(layer_norm, epsilon=1e-5), [(2, 3, 5, 24), (24,), (24,)]),
     "depthwise, small map": (depthwise_conv3x3, [(2, 7, 5, 6), (3, 3, 1, 6)]),
     "depthwise, large map": (depthwise_conv3x3, [(2, 10, 13, 6), (3, 3, 1, 6)]),
     "depthwise, one image": (depthwise_conv3x3, [(1, 9, 9, 1), (3, 3, 1, 1)]),
@@ -82,7 +84,7 @@ def test_bfloat16_is_float32_rounded(case):
         return out, pull_back(dout.astype(out.dtype))
 
     ours, theirs = quick_jit(lambda: (results("auto", halves), results("reference", exact)))()
-    assert ours[0].dtype == jnp.bfloat16
+    assert ours[0].dtype == (jnp.float32 if case == "layer norm" else jnp.bfloat16)
     assert {dx.dtype for dx in ours[1]} == {jnp.dtype("bfloat16")}
     as_float32 = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), ours)
     assert_close(as_float32, theirs, 2**-6)  # 8 bits, of some steps on the way

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from shunted_jax.config import OptimizerConfig
+from shunted_jax.training.step.gradient_norm import clip_by_global_norm
 from shunted_jax.training.step.layer_decay import is_in_head, rate_factors
 
 
@@ -44,7 +45,7 @@ def make_optimizer(
     """
     parts = []
     if config.clip_norm is not None:
-        parts.append(optax.clip_by_global_norm(config.clip_norm))
+        parts.append(clip_by_global_norm(config.clip_norm))
     parts.append(
         optax.adamw(
             learning_rate,

@@ -21,6 +21,7 @@ from shunted_jax.tasks import Task
 from shunted_jax.tasks.metrics import Mean, Metrics
 from shunted_jax.tasks.task import Batch
 from shunted_jax.training.step.bad_steps import skip_bad_steps
+from shunted_jax.training.step.gradient_norm import global_norm
 from shunted_jax.training.step.layer_decay import is_in_head
 from shunted_jax.training.step.state import TrainState
 
@@ -69,7 +70,7 @@ def make_update(
             opt_state=opt_state,
             ema_params=_moved(state.ema_params, params, config.ema_decay),
         )
-        return new_state, metrics | {"grad_norm": Mean(optax.tree.norm(grads), jnp.float32(1))}
+        return new_state, metrics | {"grad_norm": Mean(global_norm(grads), jnp.float32(1))}
 
     return update
 

@@ -1,0 +1,68 @@
+"""Layer norm, (x - mean) / sqrt(variance + epsilon) * scale + bias over the channels."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from shunted_jax.ops.dispatch import run
+from shunted_jax.ops.operation import Form, Operation
+from shunted_jax.ops.precision import at_least_float32
+
+
+def layer_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, *, compute: str = "auto"
+) -> jax.Array:
+    """Normalises each position's channels, in float32 at least.
+
+    Args:
+        x: [..., channels].
+        scale: [channels].
+        bias: [channels].
+        epsilon: added to the variance.
+        compute: "reference" for plain JAX.
+
+    Returns:
+        [..., channels], in the widest of float32 and the arguments' dtypes.
+    """
+    precise = at_least_float32(x, scale, bias)
+    x, scale, bias = (array.astype(precise) for array in (x, scale, bias))
+    return run(_operation(epsilon), x, scale, bias, compute=compute)
+
+
+@functools.cache
+def _operation(epsilon: float) -> Operation:
+    def reference(x, scale, bias):
+        centered, scaling = _center(x, epsilon)
+        return centered * (scaling * scale) + bias
+
+    def gradients(x, scale, bias, dout):
+        del bias
+        # XLA fuses a result into each of its readers, computing it anew, unless it sees several of
+        # them (not behind a reshape: so these are rows, as the readers' products take them) and the
+        # last operation reads two maps, as a difference does.
+        rows, dout = (t.reshape(-1, t.shape[-1]) for t in (x, dout))
+        centered, scaling = _center(rows, epsilon)
+        normalized = centered * scaling
+        products = dout * normalized
+        weights = scale / x.shape[-1]
+        falls = _weigh(dout, weights) + normalized * _weigh(products, weights)
+        dx = dout * (scaling * scale) - scaling * falls
+        return dx.reshape(x.shape), _sum_over_rows(products), _sum_over_rows(dout)
+
+    return Operation("layer_norm", reference, {"cpu": Form(reference, gradients)})
+
+
+def _center(x, epsilon):
+    # E[x^2] - E[x]^2 loses digits where the mean is large against the spread.
+    centered = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
+    return centered, jax.lax.rsqrt(variance + jnp.asarray(epsilon, x.dtype))
+
+
+def _weigh(rows, weights):
+    return jnp.matmul(rows, weights[:, None], precision="highest")
+
+
+def _sum_over_rows(rows):
+    return jnp.matmul(jnp.ones(len(rows), rows.dtype), rows, precision="highest")
