@@ -76,9 +76,8 @@ def _varying_axes(x: Any) -> frozenset[str]:
 
 @functools.cache
 def _program(function: Function) -> Function:
-    """Returns `function` as it is traced, once for all alike."""
-    # In line, so that the compiler sees what gradients compute that the forward pass has already.
-    return jax.jit(lambda *arrays: as_tuple(function(*arrays)), inline=True)
+    """Returns `function` as a program of its own, which is traced once for all alike."""
+    return jax.jit(lambda *arrays: as_tuple(function(*arrays)))
 
 
 @functools.cache

@@ -32,8 +32,8 @@ def layer_norm(
 
 @functools.cache
 def _operation(epsilon: float) -> Operation:
-    def reference(x, scale, bias):
-        centered, scaling = _center(x, epsilon)
+    def normalize(mean, x, scale, bias):
+        centered, scaling = _center(mean, x, epsilon)
         return centered * (scaling * scale) + bias
 
     def gradients(x, scale, bias, dout):
@@ -42,7 +42,7 @@ def _operation(epsilon: float) -> Operation:
         # them (not behind a reshape: so these are rows, as the readers' products take them) and the
         # last operation reads two maps, as a difference does.
         rows, dout = (t.reshape(-1, t.shape[-1]) for t in (x, dout))
-        centered, scaling = _center(rows, epsilon)
+        centered, scaling = _center(_mean_as_product, rows, epsilon)
         normalized = centered * scaling
         products = dout * normalized
         weights = scale / x.shape[-1]
@@ -50,18 +50,29 @@ def _operation(epsilon: float) -> Operation:
         dx = dout * (scaling * scale) - scaling * falls
         return dx.reshape(x.shape), _sum_over_rows(products), _sum_over_rows(dout)
 
-    return Operation("layer_norm", reference, {"cpu": Form(reference, gradients)})
+    on_cpu = Form(functools.partial(normalize, _mean_as_product), gradients)
+    return Operation("layer_norm", functools.partial(normalize, _mean), {"cpu": on_cpu})
 
 
-def _center(x, epsilon):
+def _center(mean, x, epsilon):
     # E[x^2] - E[x]^2 loses digits where the mean is large against the spread.
-    centered = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centered), axis=-1, keepdims=True)
+    centered = x - mean(x)
+    variance = mean(jnp.square(centered))
     return centered, jax.lax.rsqrt(variance + jnp.asarray(epsilon, x.dtype))
 
 
-def _weigh(rows, weights):
-    return jnp.matmul(rows, weights[:, None], precision="highest")
+def _mean(x):
+    return jnp.mean(x, axis=-1, keepdims=True)
+
+
+def _mean_as_product(x):
+    # XLA's CPU backend draws into a reduction whatever comes before it, up to a depthwise
+    # convolution, whose nine shifted copies are then written out.
+    return _weigh(x, jnp.full(x.shape[-1:], 1 / x.shape[-1], x.dtype))
+
+
+def _weigh(x, weights):
+    return jnp.matmul(x, weights[:, None], precision="highest")
 
 
 def _sum_over_rows(rows):
