@@ -132,8 +132,10 @@ def assert_same(workdir, reference, evaluation=None):
     assert last["eval/top1"] == expected_evaluation.values()["eval/top1"]
     np.testing.assert_allclose(last["eval/loss"], expected_evaluation.values()["eval/loss"], 1e-4)
     if evaluation is not None:
-        np.testing.assert_array_equal(evaluation.predictions, expected_evaluation.predictions)
-        np.testing.assert_array_equal(evaluation.indices, np.arange(37))
+        np.testing.assert_array_equal(
+            evaluation.scores.predictions, expected_evaluation.scores.predictions
+        )
+        np.testing.assert_array_equal(evaluation.scores.indices, np.arange(37))
 
 
 def start(arguments, port, index, environment=None, program=REPOSITORY / "train.py", **options):
