@@ -146,9 +146,10 @@ def make_eval_step(model: nn.Module, task: Task) -> Callable[[dict[str, Any], Ba
 
     `batch` is the task's for evaluation.
     """
-    # The kernels compute in bfloat16 alone.
-    compute = "auto" if model.compute == "pallas" else model.compute
-    float32_model = model.clone(dtype=jnp.float32, compute=compute)
+    fields = {"dtype": jnp.float32}
+    if getattr(model, "compute", None) == "pallas":  # whose kernels compute in bfloat16 alone
+        fields["compute"] = "auto"
+    float32_model = model.clone(**fields)
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> Any:
         return task.score(partial(float32_model.apply, variables), batch)
