@@ -74,10 +74,10 @@ class Network(nn.Module):
 
 
 def test_a_new_module_starts_as_it_says():
-    config = Config()
+    task = make_task(Config(), num_classes=64)
     mesh = make_mesh(MeshConfig(data=2, fsdp=4))
-    tx = make_optimizer(config.optimizer, 1e-3)
-    state = make_programs(Network(), tx, config, mesh).init(jax.random.key(3))
+    tx = make_optimizer(task.config.optimizer, 1e-3)
+    state = make_programs(Network(), tx, task, mesh).init(jax.random.key(3))
     kernel, gamma = state.params["Dense_0"]["kernel"], state.params["gamma"]
     np.testing.assert_array_equal(kernel, np.full((64, 64), 3, np.float32))
     np.testing.assert_array_equal(gamma, np.full(64, 1e-4, np.float32))
