@@ -106,7 +106,10 @@ def test_load_and_export(folder, capsys):
     assert counters == [0] * len(counters)
 
     assert read_weights(folder / "run").best_by == "eval/top1"
-    assert convert_weights.main(["--to-torch", str(folder / "run"), str(folder / "r.pth")]) == 0
+    assert (
+        convert_weights.main(["--to-torch", str(folder / "run"), str(folder / "r.safetensors")])
+        == 0
+    )
     assert "step        8, the best by eval/top1" in capsys.readouterr().out
     assert convert_weights.main(["--ema", "--to-torch", str(folder / "converted"), out + "2"]) == 2
     assert "converted has no moving average of its parameters" in capsys.readouterr().err
