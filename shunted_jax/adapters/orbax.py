@@ -7,6 +7,7 @@ The one sentence that says what to do would stand in the middle of them.
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ JSON_FILE = "metadata"
 def hush_failed_saves() -> None:
     """Keeps quiet what repeats a failed save, from now to the end of this process.
 
-    This adds a filter to the loggers `absl` and `asyncio`, and replaces `sys.unraisablehook`. It
-    hides Orbax's error logs, asyncio's tasks whose exception nobody asked for, and what finds an
-    event loop closed in a thread. Nothing says whose tasks these were: a program that has some of
+    This adds a filter to the loggers `absl` and `asyncio` and one to `warnings`, and replaces
+    `sys.unraisablehook`. It hides Orbax's error logs, asyncio's tasks whose exception nobody asked
+    for, Orbax's writes that were never begun, and what finds an event loop closed in a thread. Nothing says whose tasks these were: a program that has some of
     its own should not call this. Calling it again changes nothing.
     """
     logging.getLogger("absl").addFilter(_is_not_orbax)
     logging.getLogger("asyncio").addFilter(_is_awaited)
+    unbegun = r"coroutine 'async_serialize\S* was never awaited"
+    warnings.filterwarnings("ignore", unbegun, RuntimeWarning)
     if not isinstance(sys.unraisablehook, _ShowUnlessLate):
         sys.unraisablehook = _ShowUnlessLate(sys.unraisablehook)
 
