@@ -25,8 +25,9 @@ def hush_failed_saves() -> None:
 
     This adds a filter to the loggers `absl` and `asyncio` and one to `warnings`, and replaces
     `sys.unraisablehook`. It hides Orbax's error logs, asyncio's tasks whose exception nobody asked
-    for, Orbax's writes that were never begun, and what finds an event loop closed in a thread. Nothing says whose tasks these were: a program that has some of
-    its own should not call this. Calling it again changes nothing.
+    for, Orbax's writes that were never begun, and what finds an event loop closed in a thread.
+    Nothing says whose tasks these were: a program that has some of its own should not call this.
+    Calling it again changes nothing.
     """
     logging.getLogger("absl").addFilter(_is_not_orbax)
     logging.getLogger("asyncio").addFilter(_is_awaited)
