@@ -12,11 +12,10 @@ _SQRT_HALF = np.float32(np.sqrt(0.5))
 
 def _gelu(x: jax.Array) -> jax.Array:
     precise = x.astype(at_least_float32(x))
-    return (precise * cumulative(precise)).astype(x.dtype)
+    return (precise * _cumulative(precise)).astype(x.dtype)
 
 
-def cumulative(x: jax.Array) -> jax.Array:
-    """Returns Phi(x), of x's dtype, which is float32 at least."""
+def _cumulative(x: jax.Array) -> jax.Array:
     return 0.5 * (1 + jax.lax.erf(x * _SQRT_HALF))
 
 

@@ -71,8 +71,7 @@ def tangent(operation: Operation) -> Operation:
 
     def change(form: Form) -> Form:
         def call(*arrays_and_tangents):
-            half = len(arrays_and_tangents) // 2
-            arrays, tangents = arrays_and_tangents[:half], arrays_and_tangents[half:]
+            arrays, tangents = split(arrays_and_tangents, len(arrays_and_tangents) // 2)
             return jax.jvp(form.call, arrays, tangents)[1]
 
         return Form(call)

@@ -12,6 +12,7 @@ from shunted_jax.checkpoints import Metadata, RunCheckpoints, RunRecord
 from shunted_jax.checkpoints.damage import DAMAGED, FINE, HINDERED, DamagedError, read_patiently
 from shunted_jax.config import Config, differences, to_dict
 from shunted_jax.errors import UserError
+from shunted_jax.models import fields
 from shunted_jax.models.architecture import differences_between, network_of
 from shunted_jax.training.devices.sharding import add_over_hosts, sum_over_hosts
 from shunted_jax.training.recovery.digest import changed_arrays, digest
@@ -46,11 +47,7 @@ MAY_CHANGE = {
 }
 
 # Fields that earlier programs had: what they were set to makes no difference.
-RETIRED = (
-    "config.model.attend_form",
-    "config.model.depthwise_form",
-    "config.model.feed_forward_form",
-)
+RETIRED = tuple(f"config.model.{name}" for name in fields.RETIRED)
 
 
 @dataclasses.dataclass(frozen=True)
