@@ -97,7 +97,9 @@ def on_all_devices(float32_products):
 @pytest.mark.usefixtures("float32_products")
 def test_steps_on_all_devices_are_those_of_one_cpu(on_all_devices):
     _, losses, scores, rows = on_all_devices
-    _, reference, of_one, rows_of_one = losses_on(MeshConfig(), jax.devices("cpu")[:1])
+    cpu = jax.devices("cpu")[:1]
+    with jax.default_device(cpu[0]):
+        _, reference, of_one, rows_of_one = losses_on(MeshConfig(), cpu)
     np.testing.assert_allclose(losses, reference, rtol=looser(1e-4))
     np.testing.assert_allclose(scores["loss"].value, of_one["loss"].value, rtol=looser(1e-4))
     assert scores["top1"].count == 11
