@@ -37,6 +37,11 @@ def run_train(*arguments, cwd):
         ("--config.epochs.more=3", "config.epochs has no fields of its own"),
         ("-config.modle.name", "did you mean 'model'"),
         ("--config.zzz=1", "the names are accumulate_steps, augment, "),
+        (
+            "--config.model.attend_form=plain",
+            "--config.model.attend_form: config.model has no field 'attend_form' any more: take "
+            "'compute', which is one of auto, reference, pallas$",
+        ),
     ],
 )
 def test_unknown_field_is_explained(argument, message):
@@ -59,7 +64,7 @@ def test_known_fields_are_not_explained():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.epoch=3"], "--config.epoch: there is no such field; did you mean 'epochs'?"),
+        (["--config.epoch=3"], "--config.epoch: config has no field 'epoch'; did you mean 'epoc"),
         (["--config.batch_size=many"], "--config.batch_size=many"),
         (["--config=nowhere.py"], "--config=nowhere.py: there is no such file"),
         (["--config.data.data_dir=nowhere"], "no data set 'digits' is prepared"),

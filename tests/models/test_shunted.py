@@ -232,5 +232,5 @@ def test_unknown_names_are_refused_with_those_that_exist():
 @pytest.mark.parametrize("name", ["depthwise_form", "feed_forward_form", "attend_form"])
 def test_fields_that_there_were_are_refused_with_the_one_in_their_place(name):
     for make in (shunted_jax.create_model, shunted_jax.ShuntedTransformer):
-        with pytest.raises(ValueError, match=f"no field {name!r} any more: take 'compute'"):
+        with pytest.raises(ValueError, match=f"no field {name!r} any more: take 'compute', which"):
             make("shunted_t", **{name: None})

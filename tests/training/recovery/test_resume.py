@@ -29,7 +29,7 @@ from shunted_jax.training.devices import sharding
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.recovery.digest import digest
 from shunted_jax.training.recovery.provenance import describe
-from shunted_jax.training.recovery.resume import MAY_CHANGE, RETIRED, restore_newest
+from shunted_jax.training.recovery.resume import IGNORED, MAY_CHANGE, restore_newest
 from shunted_jax.training.run import make_run
 
 
@@ -297,8 +297,8 @@ def test_what_does_not_is_taken_over_and_said(saved, make, caplog):
     assert any("fsdp" in leaf.sharding.spec for leaf in kernels)
 
 
-def test_no_field_is_retired_and_may_change():
-    assert not set(RETIRED) & MAY_CHANGE.keys()
+def test_no_field_is_ignored_and_may_change():
+    assert not set(IGNORED) & MAY_CHANGE.keys()
 
 
 def test_table_of_what_may_change_names_fields_that_exist():
