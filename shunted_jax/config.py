@@ -2,28 +2,37 @@
 
 A file in `configs/` returns a `Config`; the command line overrides any field of it
 (`--config.optimizer.learning_rate=1e-4`); `resolve` then checks the whole once and freezes it. A
-name that does not exist is refused wherever it is set, with the nearest one that does.
+name that does not exist is refused wherever it is set, with the nearest one that does, or with the
+one that took its place.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 from shunted_jax import config_checks
 from shunted_jax.errors import UserError, nearest
+from shunted_jax.retired import RETIRED
 
 
 class Section:
     """A group of settings: only its own fields can be set, and none once it is frozen."""
 
+    def __new__(cls, *args: Any, **values: Any) -> Self:  # noqa: D102
+        del args
+        for name in values:
+            cls._refuse_unknown(name)
+        return super().__new__(cls)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        known = [field.name for field in dataclasses.fields(self)]
-        if name not in known:
-            raise AttributeError(
-                f"{type(self).__name__} has no field {name!r}; {nearest(name, known)}"
-            )
+        self._refuse_unknown(name)
         if self.__dict__.get("_frozen"):
             raise AttributeError(f"the configuration is resolved: {name!r} can no longer be set")
         super().__setattr__(name, value)
+
+    @classmethod
+    def _refuse_unknown(cls, name: str) -> None:
+        if problem := no_field(cls, name):
+            raise AttributeError(f"{cls.__name__} has {problem}")
 
 
 @dataclasses.dataclass
@@ -157,6 +166,16 @@ def to_dict(config: Config) -> dict[str, Any]:
         if isinstance(section, dict):
             section.update({k: list(v) for k, v in section.items() if isinstance(v, tuple)})
     return as_dict
+
+
+def no_field(section: type[Section], name: str) -> str | None:
+    """Returns "no field NAME" and what to take instead; None where the section has that field."""
+    known = [field.name for field in dataclasses.fields(section)]
+    if name in known:
+        return None
+    if issubclass(section, ModelConfig) and name in RETIRED:
+        return f"no field {name!r} any more: {RETIRED[name]}"
+    return f"no field {name!r}; {nearest(name, known)}"
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "config") -> list[str]:

@@ -1,7 +1,7 @@
-"""The errors whose message is all that a user needs to see, and words for messages."""
+"""Errors whose message is all that a user needs to see, what led to one, and words for messages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from shunted_jax.adapters.tensorstore import without_spec
 
@@ -26,6 +26,19 @@ class PreemptedError(Exception):
 
     The commands print the message and exit with status 143, as a program that SIGTERM ends.
     """
+
+
+def causes(error: BaseException, *, hidden: bool) -> Iterator[BaseException]:
+    """Yields an error and what led to it, from the last to the first.
+
+    Args:
+        error: what was caught.
+        hidden: whether to yield, too, what `raise ... from None` hides.
+    """
+    while error is not None:
+        yield error
+        shown = hidden or not error.__suppress_context__
+        error = error.__cause__ or (error.__context__ if shown else None)
 
 
 def in_a_line(error: BaseException) -> str:

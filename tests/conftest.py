@@ -61,13 +61,7 @@ def digits_dir(tmp_path_factory):
 def tiny_variant(monkeypatch):
     """Returns the name of a variant that compiles in seconds; the registry has it for one test."""
     from shunted_jax.models import registry
+    from tests.support.tiny import TWO_STAGES
 
-    row = {
-        "depths": (1, 1),
-        "embed_dims": (8, 16),
-        "num_heads": (2, 2),
-        "mlp_ratios": (2, 2),
-        "sr_ratios": (2, 1),
-    }
-    monkeypatch.setitem(registry.VARIANTS, "tiny", row)
+    monkeypatch.setitem(registry.VARIANTS, "tiny", TWO_STAGES)
     return "tiny"

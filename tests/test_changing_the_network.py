@@ -34,15 +34,10 @@ from shunted_jax.models.architecture import architecture_of
 from shunted_jax.tasks import make_task
 from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.step.programs import make_programs
+from tests.support.tiny import TWO_STAGES
 
 field, folder, *names = sys.argv[1:]
-registry.VARIANTS["tiny"] = {
-    "depths": (1, 1),
-    "embed_dims": (8, 16),
-    "num_heads": (2, 2),
-    "mlp_ratios": (2, 2),
-    "sr_ratios": (2, 1),
-}
+registry.VARIANTS["tiny"] = TWO_STAGES
 
 
 def same(one, other):
@@ -68,7 +63,8 @@ assert model == shunted_jax.create_model("tiny", num_classes=3, **{field: True})
 programs = make_programs(model, optax.sgd(0.1), task, make_mesh(config.mesh, jax.devices()[:1]))
 state = programs.init(jax.random.key(0))
 images = jnp.zeros((1, 16, 16, 3))
-same(in_attend(state.params), in_attend(model.init(jax.random.key(0), images)["params"]))
+init = jax.jit(lambda key: in_attend(model.init(key, images)["params"]))  # nothing besides
+same(in_attend(state.params), init(jax.random.key(0)))
 before = jax.device_get(state.params)
 rng = np.random.default_rng(0)
 batch = {
@@ -119,7 +115,7 @@ def test_the_diff_is_all_that_a_change_takes(number, field, names, tmp_path):
     subprocess.run(
         [sys.executable, "-c", PROGRAM, field, str(tmp_path), *names],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "JAX_PLATFORMS": "cpu"},
         check=True,
     )
 

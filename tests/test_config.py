@@ -1,13 +1,15 @@
 """What can be set, and what is refused with the name that was meant."""
 
 import ast
+import dataclasses
 import json
 import runpy
 from pathlib import Path
 
 import pytest
 
-from shunted_jax.config import Config, DataConfig, differences, resolve, to_dict
+from shunted_jax.config import Config, DataConfig, ModelConfig, differences, resolve, to_dict
+from shunted_jax.tasks.network import make_classifier
 
 REPOSITORY = Path(__file__).parent.parent
 FILES = sorted((REPOSITORY / "configs").glob("[!_]*.py"))
@@ -104,6 +106,29 @@ def test_unknown_names_are_refused_wherever_they_are_set():
         AttributeError, match="OptimizerConfig has no field 'lr'; the names are beta1"
     ):
         config.optimizer.lr = 3
+    with pytest.raises(AttributeError, match="Config has no field 'batchsize'; did you mean"):
+        make(batchsize=3)
+
+
+@pytest.mark.parametrize("name", ["depthwise_form", "feed_forward_form", "attend_form"])
+def test_fields_that_there_were_are_refused_with_the_one_in_their_place(name):
+    config = make()
+    for set_field in (
+        lambda: ModelConfig(**{name: "shift"}),
+        lambda: setattr(config.model, name, "shift"),
+        lambda: dataclasses.replace(config.model, **{name: "shift"}),
+    ):
+        with pytest.raises(AttributeError) as caught:
+            set_field()
+        assert str(caught.value) == (
+            f"ModelConfig has no field {name!r} any more: take 'compute', which is one of auto, "
+            "reference, pallas"
+        )
+    for compute in ("auto", "reference", "pallas"):
+        make_classifier(make(model=ModelConfig(compute=compute)), num_classes=3)
+    # It is the network's field alone that there was.
+    with pytest.raises(AttributeError, match=f"Config has no field {name!r}; the names are"):
+        setattr(config, name, "shift")
 
 
 def test_resolved_configuration_is_frozen():

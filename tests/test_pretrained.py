@@ -27,15 +27,9 @@ from shunted_jax.pretrained import read_network
 from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.step.state import TrainState
 from tests.support.quick import quick_jit
+from tests.support.tiny import ONE_STAGE
 
-FIELDS = {
-    "depths": (1,),
-    "embed_dims": (8,),
-    "num_heads": (2,),
-    "mlp_ratios": (2,),
-    "sr_ratios": (2,),
-    "num_classes": 5,
-}
+FIELDS = ONE_STAGE | {"num_classes": 5}
 
 
 @pytest.fixture(scope="module")

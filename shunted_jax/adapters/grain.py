@@ -30,9 +30,9 @@ class InARow(grain.MapDataset):
 
 
 def start_helper_of_workers() -> None:
-    """Starts Python's own helper process of those that Grain starts, where there is none yet.
+    """Starts the helper process that Python has for worker processes, where there is none yet.
 
-    Started with the first worker, it would let through the signals that the thread holds back which
-    starts them.
+    Started with the first worker, it would let through the signals that the starting thread holds
+    back.
     """
     resource_tracker.ensure_running()

@@ -1,4 +1,4 @@
-"""Checkpoints on disk or in a bucket: the only package that knows Orbax.
+"""Checkpoints on disk or in a bucket, by Orbax. Only `adapters/orbax.py` knows it besides.
 
 A checkpoint is a folder of items, committed as a whole or not at all: `params`, `batch_stats` and
 `meta` (JSON, see `metadata.py`). Converted weights are one such folder (`weights.py`). A run has

@@ -7,13 +7,13 @@ the checkpoint: to take that for damage would give up the newest one, or the bes
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from shunted_jax.errors import RunError, UserError, in_a_line
+from shunted_jax.errors import RunError, UserError, causes, in_a_line
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,10 @@ def read_patiently(
         verdict = agree(verdict)
         if verdict == FINE:
             return found
-        reason = in_a_line(list(_chain(error))[-1]) if error else "another host cannot read it"
+        reason = "another host cannot read it"
+        if error:
+            *_, first = causes(error, hidden=False)
+            reason = in_a_line(first)
         if verdict == DAMAGED:
             raise DamagedError(reason) from error
         if (wait := next(waits, None)) is None:
@@ -89,7 +92,7 @@ def is_damage(error: BaseException, folder: epath.Path) -> bool:
         error: what reading it raised, with its causes.
         folder: the checkpoint's.
     """
-    verdicts = [_verdict(one) for one in _chain(error)]
+    verdicts = [_verdict(one) for one in causes(error, hidden=False)]
     return HINDERED not in verdicts and DAMAGED in verdicts and _can_be_read(folder)
 
 
@@ -102,12 +105,6 @@ def _verdict(error: BaseException) -> int | None:
     if isinstance(error, _OF_CONTENT):
         return HINDERED if _HINDERING.match(str(error)) else DAMAGED
     return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _can_be_read(folder: epath.Path) -> bool:

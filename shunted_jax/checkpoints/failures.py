@@ -9,7 +9,7 @@ from etils import epath
 from shunted_jax.adapters.buckets import is_of_bucket
 from shunted_jax.adapters.tensorstore import errno_in
 from shunted_jax.checkpoints.folders import whole_steps
-from shunted_jax.errors import in_a_line
+from shunted_jax.errors import causes, in_a_line
 from shunted_jax.storage import in_bucket
 
 
@@ -17,7 +17,8 @@ def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None
     """Returns the sentence for a run that could not be saved; None if the program is to blame.
 
     Args:
-        error: what was raised; its causes are looked at, too.
+        error: what was raised; its causes are looked at, too. Those that are hidden count: etils's
+            paths hide what a file system said.
         checkpoints: the folder of a run's checkpoints.
     """
     where, remedy = checkpoints.parent, "Make room and"
@@ -43,30 +44,18 @@ def _last_saved(checkpoints: epath.Path) -> str:
     return f"step {kept[-1]} is the last one saved" if kept else "none is saved yet"
 
 
-def _disk_problem(error: BaseException | None) -> str | None:
-    """Returns what the file system complains of; None if it does not.
-
-    Args:
-        error: what was raised; its causes are looked at, too.
-    """
+def _disk_problem(error: BaseException) -> str | None:
+    """Returns what the file system complains of; None if it does not."""
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writing alone
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in numbers:
-            return os.strerror(error.errno)
-        if (number := errno_in(str(error), numbers)) is not None:
+    for one in causes(error, hidden=True):
+        if isinstance(one, OSError) and one.errno in numbers:
+            return os.strerror(one.errno)
+        if (number := errno_in(str(one), numbers)) is not None:
             return os.strerror(number)
-        error = error.__cause__ or error.__context__
     return None
 
 
-def _bucket_problem(error: BaseException | None) -> str | None:
-    """Returns what a bucket complains of, or what stands in between; None if it does not.
-
-    Args:
-        error: what was raised; its causes are looked at, too.
-    """
-    while error is not None:
-        if is_of_bucket(error):
-            return in_a_line(error)
-        error = error.__cause__ or error.__context__
-    return None
+def _bucket_problem(error: BaseException) -> str | None:
+    """Returns what a bucket complains of, or what stands in between; None if it does not."""
+    problems = (in_a_line(one) for one in causes(error, hidden=True) if is_of_bucket(one))
+    return next(problems, None)

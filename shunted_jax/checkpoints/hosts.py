@@ -7,8 +7,8 @@ import orbax.checkpoint as ocp
 def alone() -> ocp.options.MultiprocessingOptions:
     """Returns options by which this host waits for no other.
 
-    Orbax's barriers would hold up the hosts that can read a checkpoint for those that cannot, and
-    those that ask for one for those that do not.
+    Orbax's barriers would hold up a host that can read a checkpoint until all can, and one that
+    asks for a checkpoint until all do.
     """
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})

@@ -60,8 +60,8 @@ class RunCheckpoints:
             options=ocp.CheckpointManagerOptions(
                 create=True,
                 cleanup_tmp_directories=True,
-                # Not Orbax's own policy of the best, nor its metrics: one file of them damaged, and
-                # it opens none of the checkpoints.
+                # Not Orbax's own policy of the best, nor its metrics: where one file of them is
+                # damaged, it opens none of the checkpoints.
                 preservation_policy=Preservation(self._metrics, keep, keep_every_steps),
             ),
         )

@@ -1,6 +1,5 @@
 """What `train.py` needs around its flags: clear words for what was mistyped, readable logs."""
 
-import dataclasses
 import functools
 import logging
 import sys
@@ -16,8 +15,8 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from shunted_jax.adapters.orbax import hush_failed_saves
-from shunted_jax.config import Config, Section, resolve
-from shunted_jax.errors import PreemptedError, RunError, UserError, nearest
+from shunted_jax.config import Config, Section, no_field, resolve
+from shunted_jax.errors import PreemptedError, RunError, UserError
 from shunted_jax.training.devices import distributed
 
 
@@ -139,9 +138,8 @@ def unknown_field(argv: Sequence[str]) -> str | None:
         for depth, name in enumerate(path[1:], start=1):
             if not isinstance(section, Section):
                 return f"--{'.'.join(path)}: {'.'.join(path[:depth])} has no fields of its own"
-            known = [field.name for field in dataclasses.fields(section)]
-            if name not in known:
-                return f"--{'.'.join(path)}: there is no such field; {nearest(name, known)}"
+            if problem := no_field(type(section), name):
+                return f"--{'.'.join(path)}: {'.'.join(path[:depth])} has {problem}"
             section = getattr(section, name)
     return None
 

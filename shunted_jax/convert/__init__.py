@@ -1,4 +1,4 @@
-"""PyTorch checkpoints to Flax and back, strict both ways. Only `torch_files` imports torch."""
+"""PyTorch checkpoints to Flax and back, strict both ways. Here, only `torch_files` has torch."""
 
 from shunted_jax.convert.in_memory import from_torch
 from shunted_jax.convert.state_dict import to_torch

@@ -1,4 +1,4 @@
-"""PyTorch's files, read without ever running what is in them: the only module that imports torch.
+"""PyTorch's files, read without ever running what is in them: the only module here with torch.
 
 A `.pth` is a pickle, a program that Python runs when it reads it. `weights_only=True` runs a small
 part of that language alone: tensors, plain containers, and here `argparse.Namespace`, which

@@ -182,8 +182,8 @@ _IGNORED_BY_WORKERS = (signal.SIGTERM, signal.SIGINT)
 def _read_first(iterator: grain.DatasetIterator) -> Batch:
     """Reads the first batch, for which the workers are started.
 
-    They take over from the thread that starts them which signals are held back: no moment is left
-    in which one would end them. The main thread goes on to hear Ctrl-C meanwhile.
+    The thread that starts them holds signals back, and they inherit that: there is no moment in
+    which a signal would end them. Meanwhile, the main thread still hears Ctrl-C.
     """
     first = futures.Future()
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from shunted_jax.errors import UserError, wrong_names
-from shunted_jax.models.fields import RETIRED, STAGE_FIELDS
+from shunted_jax.models.fields import STAGE_FIELDS
 from shunted_jax.models.registry import VARIANTS
 from shunted_jax.models.shunted import ShuntedTransformer
+from shunted_jax.retired import RETIRED
 
 # Every checkpoint has these. A field that came later and that a checkpoint lacks had then the value
 # that is the module's default now.

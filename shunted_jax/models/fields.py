@@ -4,10 +4,9 @@ from collections.abc import Iterable
 
 import jax.numpy as jnp
 
+from shunted_jax.retired import COMPUTE, RETIRED
+
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
-COMPUTE = ("auto", "reference", "pallas")
-# Fields that there were, and what takes their place.
-RETIRED = dict.fromkeys(("depthwise_form", "feed_forward_form", "attend_form"), "compute")
 _RATE_FIELDS = ("drop_rate", "attn_drop_rate", "drop_path_rate")
 
 
@@ -30,10 +29,7 @@ def refuse_retired(names: Iterable[str]) -> None:
     """Raises ValueError for the name of a field that there was, with the one in its place."""
     for name in names:
         if name in RETIRED:
-            raise ValueError(
-                f"ShuntedTransformer has no field {name!r} any more: take {RETIRED[name]!r}, which "
-                f"is one of {', '.join(COMPUTE)}"
-            )
+            raise ValueError(f"ShuntedTransformer has no field {name!r} any more: {RETIRED[name]}")
 
 
 def _count_problems(model):

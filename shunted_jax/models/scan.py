@@ -1,8 +1,8 @@
-"""Equal blocks as one loop: what the compiler sees of them, and takes time for, is a single one.
+"""Equal blocks as one loop: the compiler sees a single block, and takes time for that alone.
 
 Parameters stay where they are, in `blocks_0`, `blocks_1`, ...: they are stacked when the network is
-called. What is drawn is what the blocks would draw one after another, so that a run may go on with
-or without the loop.
+called. Dropout draws what it would in blocks one after another, so that a run may go on with or
+without the loop.
 """
 
 from collections.abc import Sequence

@@ -38,9 +38,9 @@ def _operation(epsilon: float) -> Operation:
 
     def gradients(x, scale, bias, dout):
         del bias
-        # XLA fuses a result into each of its readers, computing it anew, unless it sees several of
-        # them (not behind a reshape: so these are rows, as the readers' products take them) and the
-        # last operation reads two maps, as a difference does.
+        # XLA fuses a result into each of its readers, which then compute it anew. It does not where
+        # the last operation reads two maps, as a difference does, and where it sees several
+        # readers. Behind a reshape it sees none: so these are rows, as the readers take them.
         rows, dout = (t.reshape(-1, t.shape[-1]) for t in (x, dout))
         centered, scaling = _center(_mean_as_product, rows, epsilon)
         normalized = centered * scaling

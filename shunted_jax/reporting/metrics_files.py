@@ -61,7 +61,7 @@ class MetricsFiles:
                 stack.callback(file.close)
 
     def publish(self) -> None:
-        """Has all that was written in the run's folder, where that is in a bucket; else it is.
+        """Copies what was written to the run's folder if that is in a bucket; else it is there.
 
         Raises:
             RunError: the bucket does not take it.

@@ -16,7 +16,7 @@ class Progress:
     """Shows steps, loss, images a second and the time left. Use it as a context manager.
 
     An evaluation happens between `update` and `resume_clock`. It is left out of the pace. The time
-    left takes them to go on as often.
+    left has evaluations in it, as many a step as there were so far.
     """
 
     def __init__(self, first_step: int, last_step: int, batch_size: int, *, bar: bool = True):

@@ -1,1 +1,1 @@
-"""The device side: (state, batch) to (state, metrics), on a mesh of devices."""
+"""Runs: steps, evaluations and checkpoints, in their order."""

@@ -10,10 +10,9 @@ import shunted_jax
 from shunted_jax.checkpoints import Metadata, RunCheckpoints, RunRecord
 from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training.step.state import TrainState
+from tests.support.tiny import ONE_STAGE
 
-model = shunted_jax.ShuntedTransformer(
-    depths=(1,), embed_dims=(8,), num_heads=(2,), mlp_ratios=(2,), sr_ratios=(2,), num_classes=5
-)
+model = shunted_jax.ShuntedTransformer(**ONE_STAGE, num_classes=5)
 variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
 state = TrainState(jnp.int32(7), opt_state={"mu": jnp.zeros(3)}, **variables)
 with RunCheckpoints(sys.argv[1], keep=1) as checkpoints:

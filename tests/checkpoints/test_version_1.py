@@ -18,20 +18,14 @@ from safetensors.numpy import load_file
 import convert_weights
 import shunted_jax
 from shunted_jax.checkpoints import read_weights
-from shunted_jax.config import (
-    AugmentConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    resolve,
-)
+from shunted_jax.config import resolve
 from shunted_jax.models import registry
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from shunted_jax.training.scoring import score_checkpoint
 from tests.support.quick import quick_jit
+from tests.support.tiny import ONE_STAGE, tiny_config
 
 VERSION_1 = Path(__file__).parent / "version_1"
 EXPECTED = json.loads((VERSION_1 / "expected.json").read_text())
@@ -50,32 +44,16 @@ def folder(tmp_path):
 @pytest.fixture
 def make_config(digits_dir, monkeypatch):
     """Returns a function that makes the run's configuration, changed at will."""
-    row = {"depths": (1,), "embed_dims": (4,), "num_heads": (2,), "mlp_ratios": (1,)}
-    monkeypatch.setitem(registry.VARIANTS, "tiniest", row | {"sr_ratios": (2,)})
+    row = ONE_STAGE | {"embed_dims": (4,), "mlp_ratios": (1,)}
+    monkeypatch.setitem(registry.VARIANTS, "tiniest", row)
 
     def make(**changes):
-        settings = {
-            "batch_size": 16,
-            "eval_batch_size": 16,
-            "epochs": 3.0,
-            "log_every_steps": 2,
-            "ema_decay": 0.5,
-            "keep_checkpoints": 3,
-        }
         return resolve(
-            Config(
-                model=ModelConfig(name="tiniest", drop_path_rate=0.1),
-                data=DataConfig(
-                    dataset="digits",
-                    data_dir=digits_dir,
-                    train_split="train[:64]",
-                    eval_split="test[:16]",
-                    image_size=32,
-                    num_threads=1,
-                ),
-                augment=AugmentConfig(crop_padding=2, flip_prob=0.0),
-                optimizer=OptimizerConfig(learning_rate=3e-2, warmup_epochs=0.5),
-                **settings | changes,
+            tiny_config(
+                digits_dir,
+                model={"name": "tiniest"},
+                optimizer={"learning_rate": 3e-2},
+                **{"ema_decay": 0.5, "keep_checkpoints": 3} | changes,
             )
         )
 

@@ -7,13 +7,10 @@ import numpy as np
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.cost import all_equations
 from tests.support.quick import quick_jit
+from tests.support.tiny import ONE_STAGE
 
 MODEL = ShuntedTransformer(
-    depths=(2,),
-    embed_dims=(8,),
-    num_heads=(2,),
-    mlp_ratios=(2,),
-    sr_ratios=(1,),
+    **ONE_STAGE | {"depths": (2,), "sr_ratios": (1,)},
     num_classes=5,
     drop_path_rate=0.5,
     compute="reference",  # whose exponentials can be counted

@@ -9,13 +9,10 @@ from flax.errors import InvalidRngError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.cost import all_equations, count_macs
 from tests.support.quick import quick_jit
+from tests.support.tiny import TWO_STAGES
 
 MODEL = ShuntedTransformer(
-    depths=(2, 2),
-    embed_dims=(8, 12),
-    num_heads=(2, 2),
-    mlp_ratios=(2, 2),
-    sr_ratios=(2, 1),
+    **TWO_STAGES | {"depths": (2, 2)},
     num_classes=5,
     drop_rate=0.2,
     attn_drop_rate=0.3,

@@ -12,18 +12,12 @@ from shunted_jax.models.cost import count_macs, count_parameters
 from shunted_jax.models.layers import DropPath
 from tests.golden.cases import state_dict_shapes
 from tests.support.quick import quick_jit
+from tests.support.tiny import TWO_STAGES
 
 PARAMETERS = {"shunted_t": 11_553_576, "shunted_s": 22_401_256, "shunted_b": 39_614_376}
 GMACS = {"shunted_t": 2.15, "shunted_s": 4.99, "shunted_b": 8.15}
 
-SMALL = {
-    "depths": (1, 1),
-    "embed_dims": (8, 12),
-    "num_heads": (2, 2),
-    "mlp_ratios": (2, 2),
-    "sr_ratios": (2, 1),
-    "num_classes": 5,
-}
+SMALL = TWO_STAGES | {"num_classes": 5}
 
 
 def abstract_variables(model, side=64):
@@ -232,5 +226,5 @@ def test_unknown_names_are_refused_with_those_that_exist():
 @pytest.mark.parametrize("name", ["depthwise_form", "feed_forward_form", "attend_form"])
 def test_fields_that_there_were_are_refused_with_the_one_in_their_place(name):
     for make in (shunted_jax.create_model, shunted_jax.ShuntedTransformer):
-        with pytest.raises(ValueError, match=f"no field {name!r} any more: take 'compute'"):
+        with pytest.raises(ValueError, match=f"no field {name!r} any more: take 'compute', which"):
             make("shunted_t", **{name: None})

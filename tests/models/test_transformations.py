@@ -7,24 +7,26 @@ import pytest
 
 from shunted_jax.models import ShuntedTransformer
 from tests.support.quick import quick_jit
+from tests.support.tiny import TWO_STAGES
 
 MODEL = ShuntedTransformer(
-    depths=(1, 1),
-    embed_dims=(4, 8),
-    num_heads=(2, 2),
-    mlp_ratios=(1, 1),
-    sr_ratios=(2, 1),
+    **TWO_STAGES | {"embed_dims": (4, 8), "mlp_ratios": (1, 1)},
     num_classes=3,
 )
 IMAGES = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
 STEP = 2e-3
 
 
+@pytest.fixture(scope="module")
+def variables():
+    """Returns the network's variables."""
+    return quick_jit(MODEL.init)(jax.random.key(0), IMAGES)
+
+
 @pytest.fixture(scope="module", params=["auto", "reference"])
-def network(request):
+def network(request, variables):
     """Returns params -> logits, parameters none of which is zero, and a direction among them."""
     model = MODEL.clone(compute=request.param)
-    variables = quick_jit(model.init)(jax.random.key(0), IMAGES)
     rng = np.random.default_rng(0)
     noise, along = (
         jax.tree.map(
@@ -37,8 +39,18 @@ def network(request):
     return lambda p: model.apply({**variables, "params": p}, IMAGES), params, along
 
 
+def with_loss(apply):
+    """Returns a function of the parameters that returns the loss and the logits."""
+
+    def both(params):
+        logits = apply(params)
+        return jnp.sum(jnp.sin(logits)), logits
+
+    return both
+
+
 def loss_of(apply):
-    return lambda params: jnp.sum(jnp.sin(apply(params)))
+    return lambda params: with_loss(apply)(params)[0]
 
 
 def assert_close(ours, theirs, tolerance=1e-4):
@@ -61,21 +73,25 @@ def test_derivatives_are_finite_differences(network):
             return jax.tree.map(lambda p, d: p + distance * d, params, along)
 
         gradient, curvature = jax.jvp(jax.grad(loss), (params,), (along,))
-        differences = jax.tree.map(
-            lambda a, b: (a - b) / (2 * STEP), jax.grad(loss)(at(STEP)), jax.grad(loss)(at(-STEP))
+        _, (loss_forward, forward) = jax.jvp(with_loss(apply), (params,), (along,))
+        # A loop, whose body is compiled once.
+        ends = jax.lax.map(
+            lambda distance: jax.grad(with_loss(apply), has_aux=True)(at(distance)),
+            jnp.array([STEP, -STEP]),
         )
+        gradients, logits = jax.tree.map(lambda leaf: (leaf[0] - leaf[1]) / (2 * STEP), ends)
         return {
-            "forward": jax.jvp(apply, (params,), (along,))[1],
+            "forward": forward,
             "linearize": jax.linearize(apply, params)[1](along),
-            "difference": (apply(at(STEP)) - apply(at(-STEP))) / (2 * STEP),
+            "difference": logits,
             "backward": sum(
                 jnp.vdot(dx, d)
                 for dx, d in zip(*map(jax.tree.leaves, (gradient, along)), strict=True)
             ),
-            "forward, of the loss": jax.jvp(loss, (params,), (along,))[1],
+            "forward, of the loss": loss_forward,
             "curvature": curvature,
             "curvature, backwards": jax.vjp(jax.grad(loss), params)[1](along)[0],
-            "curvature, difference": differences,
+            "curvature, difference": gradients,
             "gradient": gradient,
             "gradient, checkpointed": jax.grad(jax.checkpoint(loss))(params),
         }
@@ -101,7 +117,6 @@ def test_whole_matrices_of_derivatives_and_batches_of_parameters(network):
 
         norm = params["stages_1"]["norm"]
         several = jax.tree.map(lambda p, d: jnp.stack([p, p + 0.1 * d]), params, along)
-        each = [jax.tree.map(lambda leaf, i=i: leaf[i], several) for i in range(2)]
         return {
             "jacfwd": jax.jacfwd(of_norm)(norm),
             "jacrev": jax.jacrev(of_norm)(norm),
@@ -110,9 +125,7 @@ def test_whole_matrices_of_derivatives_and_batches_of_parameters(network):
                 norm
             ),
             "vmap": jax.vmap(jax.value_and_grad(loss))(several),
-            "one by one": jax.tree.map(
-                lambda *leaves: jnp.stack(leaves), *map(jax.value_and_grad(loss), each)
-            ),
+            "one by one": jax.lax.map(jax.value_and_grad(loss), several),
         }
 
     found = results(params, along)

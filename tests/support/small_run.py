@@ -12,35 +12,14 @@ import orbax.checkpoint as ocp
 REPOSITORY = Path(__file__).parents[2]
 
 _CONFIG = """
-from shunted_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig
 from shunted_jax.models import registry
+from tests.support.tiny import TWO_STAGES, tiny_config
 
-registry.VARIANTS["tiny"] = {{
-    "depths": (1, 1),
-    "embed_dims": (8, 16),
-    "num_heads": (2, 2),
-    "mlp_ratios": (2, 2),
-    "sr_ratios": (2, 1),
-}}
+registry.VARIANTS["tiny"] = TWO_STAGES
 
 
 def get_config():
-    return Config(
-        model=ModelConfig(name="tiny", drop_path_rate=0.1),
-        data=DataConfig(
-            dataset="digits",
-            data_dir={data_dir!r},
-            train_split="train[:64]",
-            eval_split="test[:16]",
-            image_size=32,
-            num_threads=1,
-        ),
-        augment=AugmentConfig(crop_padding=2, flip_prob=0.0),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_epochs=0.5),
-        batch_size=8,
-        eval_batch_size=16,
-        log_every_steps=3,
-    )
+    return tiny_config({data_dir!r}, batch_size=8, epochs=300.0, log_every_steps=3)
 """
 
 

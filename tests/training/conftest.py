@@ -2,14 +2,8 @@
 
 import pytest
 
-from shunted_jax.config import (
-    AugmentConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    resolve,
-)
+from shunted_jax.config import resolve
+from tests.support.tiny import tiny_config
 
 
 @pytest.fixture
@@ -18,25 +12,12 @@ def make_config(digits_dir, tiny_variant):
 
     def make(**changes):
         return resolve(
-            Config(
-                model=ModelConfig(name=tiny_variant, drop_path_rate=0.1),
-                data=DataConfig(
-                    dataset="digits",
-                    data_dir=digits_dir,
-                    train_split="train[:96]",
-                    eval_split="test[:37]",
-                    image_size=32,
-                    num_threads=1,
-                ),
-                augment=AugmentConfig(crop_padding=2, flip_prob=0.0),
-                optimizer=OptimizerConfig(learning_rate=3e-3, warmup_epochs=0.5),
-                **{
-                    "batch_size": 32,
-                    "eval_batch_size": 16,
-                    "epochs": 3.0,
-                    "log_every_steps": 2,
-                    **changes,
-                },
+            tiny_config(
+                digits_dir,
+                model={"name": tiny_variant},
+                data={"train_split": "train[:96]", "eval_split": "test[:37]"},
+                optimizer={"learning_rate": 3e-3},
+                **{"batch_size": 32} | changes,
             )
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shunted_jax.checkpoints import Metadata, Weights, write_weights
-from shunted_jax.config import Config, DataConfig, ModelConfig, resolve
+from shunted_jax.config import resolve
 from shunted_jax.data.recipe import make_eval_transform
 from shunted_jax.data.sources import open_source
 from shunted_jax.models import create_model
@@ -18,6 +18,7 @@ from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training import scoring
 from shunted_jax.training.scoring import score_checkpoint, write_score
 from tests.support.quick import quick_jit
+from tests.support.tiny import tiny_config
 
 EXAMPLES = 37  # 8 devices, batches of 16: 5 rows are left for the last one
 
@@ -27,19 +28,11 @@ def make_config(digits_dir, tiny_variant):
     """Returns a function that makes the configuration of an evaluation on digits."""
 
     def make(init_from=None, **changes):
-        data = {
-            "dataset": "digits",
-            "data_dir": digits_dir,
-            "eval_split": f"test[:{EXAMPLES}]",
-            "image_size": 32,
-            "num_threads": 1,
-        }
-        model = ModelConfig(name=tiny_variant, dtype="bfloat16")  # which evaluation is not in
         return resolve(
-            Config(
-                model=model,
-                data=DataConfig(**data | changes),
-                eval_batch_size=16,
+            tiny_config(
+                digits_dir,
+                model={"name": tiny_variant, "dtype": "bfloat16"},  # which evaluation is not in
+                data={"eval_split": f"test[:{EXAMPLES}]"} | changes,
                 init_from=init_from,
             )
         )

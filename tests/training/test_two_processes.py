@@ -29,36 +29,22 @@ STEPS = 20
 
 # Wide enough for the rule to split some of it; at this rate, rounding does not grow over the steps.
 CONFIG = """
-from shunted_jax.config import (
-    AugmentConfig, Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
-)
+from shunted_jax.config import MeshConfig
 from shunted_jax.models import registry
+from tests.support.tiny import ONE_STAGE, tiny_config
 
-registry.VARIANTS["narrow"] = {{
-    "depths": (1,),
-    "embed_dims": (64,),
-    "num_heads": (2,),
-    "mlp_ratios": (4,),
-    "sr_ratios": (2,),
-}}
+registry.VARIANTS["narrow"] = ONE_STAGE | {{"embed_dims": (64,), "mlp_ratios": (4,)}}
 
 
 def get_config(mesh=(4, 2)):
-    return Config(
-        model=ModelConfig(name="narrow", drop_path_rate=0.1),
-        data=DataConfig(
-            dataset="digits",
-            data_dir={data_dir!r},
-            train_split="train[:320]",
-            eval_split="test[:37]",
-            image_size=16,
-            num_threads=1,
-        ),
-        augment=AugmentConfig(crop_padding=2, flip_prob=0.0, mixup_alpha=0.8),
-        optimizer=OptimizerConfig(learning_rate=1e-4, warmup_epochs=0.5, clip_norm=1.0),
+    return tiny_config(
+        {data_dir!r},
+        model={{"name": "narrow"}},
+        data={{"train_split": "train[:320]", "eval_split": "test[:37]", "image_size": 16}},
+        augment={{"mixup_alpha": 0.8}},
+        optimizer={{"learning_rate": 1e-4, "clip_norm": 1.0}},
         mesh=MeshConfig(*mesh),
         batch_size=32,
-        eval_batch_size=16,
         epochs=2.0,
         log_every_steps=1,
     )

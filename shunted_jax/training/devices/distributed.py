@@ -169,9 +169,9 @@ def _flush() -> None:
 def slurm_devices(environ: Mapping[str, str]) -> list[int] | None:
     """Returns which of the GPUs it sees a Slurm task takes; None leaves it to JAX.
 
-    JAX gives each task the one GPU with the number that the task has on its node: all but one would
-    idle under a task that owns the node, and a task whose GPUs Slurm has picked would not find its
-    own.
+    JAX gives each task the one GPU with the number that the task has on its node. Under a task that
+    owns the node, all GPUs but one would idle. A task whose GPUs Slurm has picked would not find
+    its own.
 
     Args:
         environ: the environment's variables.

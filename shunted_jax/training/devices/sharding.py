@@ -44,9 +44,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             f"config.mesh.data={config.data} and config.mesh.fsdp={config.fsdp} do not use up the "
             f"{count} devices there are: their product must be {count} (-1 takes the rest)"
         )
-    # Process by process, where `jax.make_mesh` may interleave those of a pod: the rows that a
-    # process reads then follow each other in the global batch, which is thus the same for any
-    # number of processes, and `fsdp` groups keep within one as long as they fit.
+    # Process by process; `jax.make_mesh` may interleave those of a pod. The rows that a process
+    # reads then follow each other in the global batch, which is the same for any number of
+    # processes. And `fsdp` groups keep within one process as long as they fit.
     in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
     # Explicit axes, which `jax.make_mesh` would give, make Linen's dropout and convolutions ask for
     # every output's sharding.

@@ -25,8 +25,8 @@ class Digest:
 def digest(state: Any) -> Digest:
     """Looks at every bit of `state`; all hosts must call it."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    # On the host, where a checkpoint's arrays pass through in any case: a program for each of their
-    # shapes would take seconds to compile.
+    # On the host, through which a checkpoint's arrays pass in any case: a device's program for each
+    # of their shapes would take seconds to compile.
     rows = np.array([_sum_and_faults(leaf) for _, leaf in leaves], np.uint32)
     if jax.process_count() > 1:
         # The sums wrap around here, too.

@@ -12,8 +12,8 @@ from shunted_jax.checkpoints import Metadata, RunCheckpoints, RunRecord
 from shunted_jax.checkpoints.damage import DAMAGED, FINE, HINDERED, DamagedError, read_patiently
 from shunted_jax.config import Config, differences, to_dict
 from shunted_jax.errors import UserError
-from shunted_jax.models import fields
 from shunted_jax.models.architecture import differences_between, network_of
+from shunted_jax.retired import RETIRED
 from shunted_jax.training.devices.sharding import add_over_hosts, sum_over_hosts
 from shunted_jax.training.recovery.digest import changed_arrays, digest
 from shunted_jax.training.recovery.provenance import describe, position_in_data
@@ -47,7 +47,7 @@ MAY_CHANGE = {
 }
 
 # Fields that earlier programs had: what they were set to makes no difference.
-RETIRED = tuple(f"config.model.{name}" for name in fields.RETIRED)
+IGNORED = tuple(f"config.model.{name}" for name in RETIRED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _check_same_run(run: Run, meta: Metadata, workdir: epath.Path) -> None:
     changed = [
         (line.split(":")[0], line)
         for line in differences(config, to_dict(run.config))
-        if line.split(":")[0] not in RETIRED
+        if line.split(":")[0] not in IGNORED
     ]
     refused = [line for name, line in changed if name not in MAY_CHANGE]
     now = describe(run, saved.step)

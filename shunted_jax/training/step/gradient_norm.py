@@ -2,8 +2,8 @@
 
 Both are what `optax.tree.norm` and `optax.clip_by_global_norm` compute, which sum up each tensor by
 itself. Six tenths of this network's tensors are vectors, and XLA's CPU backend compiles three loops
-for each: joined to one, they take 10 of the 58 seconds less in which it compiles a step of
-`shunted_b` with scanned blocks.
+for each. Here they are joined to one: a step of `shunted_b` with scanned blocks then compiles in 48
+seconds instead of 58.
 """
 
 from typing import Any

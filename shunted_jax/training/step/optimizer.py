@@ -40,7 +40,7 @@ def make_optimizer(
     """Returns AdamW with decoupled weight decay, after clipping by global norm if asked for.
 
     With `config.layer_decay` each layer has a rate of its own. With `config.freeze_backbone` only
-    the head changes; there are no moments of other parameters, nor do their gradients count when
+    the head changes: other parameters have no moments, and their gradients do not count when
     clipping.
     """
     parts = []

@@ -2,6 +2,7 @@
 
 Both are pure, and know nothing of the mesh: `sharding.py` says where their arguments live. What a
 batch holds, and what its loss and score are, the task says.
+
 Statistics and gradients are those of the global batch: batch norm sees all of it, where the
 published code normalises each GPU's share on its own. With `accumulate_steps` it sees one of so
 many parts of the global batch at a time, of all devices still.

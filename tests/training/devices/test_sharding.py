@@ -12,6 +12,7 @@ from shunted_jax.tasks.classification import Classification
 from shunted_jax.training.devices.sharding import make_mesh, put_batch, state_shardings
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.programs import compile_steps, make_programs
+from tests.support.tiny import ONE_STAGE
 from tests.support.tolerances import looser
 
 
@@ -53,11 +54,7 @@ def test_rule_splits_the_largest_axis_that_fsdp_divides():
 
 def losses_on(mesh_config, devices=None, steps=4):
     model = ShuntedTransformer(
-        depths=(2,),
-        embed_dims=(64,),
-        num_heads=(2,),
-        mlp_ratios=(4,),
-        sr_ratios=(2,),
+        **ONE_STAGE | {"depths": (2,), "embed_dims": (64,), "mlp_ratios": (4,)},
         num_classes=5,
         drop_path_rate=0.2,
     )

@@ -15,14 +15,11 @@ from shunted_jax.training.step import drawing
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.programs import make_programs
 from tests.support.quick import quick_jit
+from tests.support.tiny import TWO_STAGES
 
 # Every kind of module that has variables, and widths large enough to be split.
 MODEL = ShuntedTransformer(
-    depths=(1, 3),
-    embed_dims=(8, 64),
-    num_heads=(2, 2),
-    mlp_ratios=(2, 4),
-    sr_ratios=(2, 1),
+    **TWO_STAGES | {"depths": (1, 3), "embed_dims": (8, 64), "mlp_ratios": (2, 4)},
     num_stem_convs=1,
     num_classes=5,
 )

@@ -14,10 +14,9 @@ from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.state import state_of
 from shunted_jax.training.step.steps import make_update
 from tests.support.quick import quick_jit
+from tests.support.tiny import ONE_STAGE
 
-MODEL = ShuntedTransformer(
-    depths=(1,), embed_dims=(8,), num_heads=(2,), mlp_ratios=(2,), sr_ratios=(1,), num_classes=5
-)
+MODEL = ShuntedTransformer(**ONE_STAGE | {"sr_ratios": (1,), "num_classes": 5})
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((16, 8, 8, 3)).astype(np.float32)
 TARGETS = RNG.dirichlet(np.ones(5), 16).astype(np.float32)
