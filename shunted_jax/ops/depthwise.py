@@ -8,6 +8,8 @@ one pass. The gradients are written out: what autodiff makes of the sum takes mo
 long.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -15,27 +17,40 @@ from einops import rearrange
 from shunted_jax.ops.dispatch import run
 from shunted_jax.ops.operation import Form, Operation
 from shunted_jax.ops.partitioning import batch_devices
-from shunted_jax.ops.precision import at_least_float32
+from shunted_jax.ops.precision import at_least_float32, precision_now
 
 _PARTS = 8
 _LARGE_SIDE = 9
 
 
-def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, *, compute: str = "auto") -> jax.Array:
+def depthwise_conv3x3(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    compute: str = "auto",
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
     """Convolves each channel with its own 3x3 kernel, stride 1, one row of zeros on every side.
 
     Args:
         x: [batch, height, width, channels].
         kernel: [3, 3, 1, channels], of x's dtype.
         compute: "reference" for plain JAX.
+        precision: of the products, as `jax.lax.dot` takes it.
 
     Returns:
         [batch, height, width, channels], of x's dtype.
     """
-    return run(_OPERATION, x, kernel, compute=compute)
+    return run(_operation(precision_now(precision)), x, kernel, compute=compute)
 
 
-def _reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.cache
+def _operation(precision: jax.lax.PrecisionLike) -> Operation:
+    reference = functools.partial(_reference, precision=precision)
+    return Operation("depthwise", reference, {"cpu": Form(_shift_and_add, _gradients)})
+
+
+def _reference(x: jax.Array, kernel: jax.Array, precision: jax.lax.PrecisionLike) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -43,6 +58,7 @@ def _reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
         padding=((1, 1), (1, 1)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
+        precision=precision,
     )
 
 
@@ -117,6 +133,3 @@ def _windows(bordered: jax.Array) -> list[jax.Array]:
 def _weighted_windows(bordered: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = rearrange(kernel.astype(bordered.dtype), "i j 1 c -> (i j) c")
     return sum(window * tap for window, tap in zip(_windows(bordered), taps, strict=True))
-
-
-_OPERATION = Operation("depthwise", _reference, {"cpu": Form(_shift_and_add, _gradients)})
