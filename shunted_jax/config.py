@@ -44,6 +44,7 @@ class ModelConfig(Section):
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.0
     dtype: str = "float32"  # of the computation in training; evaluation is in float32
+    precision: str | None = None  # in training, of float32 products: "high" or "highest"
     compute: str = "auto"  # or "reference": plain JAX; "pallas": TPU kernels, for bfloat16
     remat: bool = False  # compute blocks again for the gradients: less memory, more time
     scan_blocks: bool = False  # a stage's blocks as a loop

@@ -82,7 +82,9 @@ def _ours(case: Case, images: np.ndarray, labels: np.ndarray) -> Contestant:
     from shunted_jax.training.step.steps import make_update
 
     device, config = jax.devices()[0], Config(optimizer=OptimizerConfig(clip_norm=1.0))
-    model = create_model(case.variant, dtype=jnp.dtype(case.dtype))
+    # Of float32, PyTorch's products are no other ones either.
+    precision = "highest" if case.dtype == "float32" else None
+    model = create_model(case.variant, dtype=jnp.dtype(case.dtype), precision=precision)
     tx = make_optimizer(config.optimizer, 1e-3)
     task = make_task(config, CLASSES)
     programs = make_programs(model, tx, task, make_mesh(config.mesh, [device]))

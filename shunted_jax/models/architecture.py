@@ -20,7 +20,7 @@ REQUIRED = (*STAGE_FIELDS, "num_stem_convs", "num_classes", "in_channels", "qkv_
 # How the network is computed and trained. All other fields of the module are its architecture.
 _HOW = (
     *("drop_rate", "attn_drop_rate", "drop_path_rate"),
-    *("compute", "remat", "scan_blocks", "dtype", "param_dtype"),
+    *("compute", "remat", "scan_blocks", "dtype", "param_dtype", "precision"),
 )
 
 # What data and task decide, not the variant.

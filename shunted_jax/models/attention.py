@@ -76,16 +76,18 @@ class Attend(nn.Module):
         Returns:
             [batch, height, width, channels].
         """
-        height, compute = q.shape[1], self.numerics.compute
+        height = q.shape[1]
+        compute, precision = self.numerics.compute, self.numerics.precision
         q, k, v = (rearrange(t, "b h w (n d) -> b (h w) n d", n=self.num_heads) for t in (q, k, v))
         if compute == "pallas" and not self.is_initializing():
             pallas.refuse_dropout("attn_drop_rate", self.drop_rate, train)
             out = pallas.attention(q, k, v)
         elif train and self.drop_rate > 0:
-            weights = nn.Dropout(self.drop_rate, deterministic=False)(attention_weights(q, k))
-            out = weighted_values(weights, v)
+            weights = attention_weights(q, k, precision=precision)
+            weights = nn.Dropout(self.drop_rate, deterministic=False)(weights)
+            out = weighted_values(weights, v, precision=precision)
         else:
-            out = dot_product_attention(q, k, v, compute=compute)
+            out = dot_product_attention(q, k, v, compute=compute, precision=precision)
         return rearrange(out, "b (h w) n d -> b h w (n d)", h=height)
 
 
@@ -144,7 +146,7 @@ class ShuntedSelfAttention(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, height, width, dim] to the same shape."""
         dim = x.shape[-1]
-        dense = partial(Dense, **self.numerics.dtypes)
+        dense = partial(Dense, **self.numerics.of_dense)
         projection = partial(dense, use_bias=self.qkv_bias)
         attend = partial(Attend, drop_rate=self.attn_drop_rate, numerics=self.numerics)
         q = projection(dim, name="q")(x)

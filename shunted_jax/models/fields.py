@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 
+import jax
 import jax.numpy as jnp
 
 from shunted_jax.retired import COMPUTE, RETIRED
 
 STAGE_FIELDS = ("depths", "embed_dims", "num_heads", "mlp_ratios", "sr_ratios")
+PRECISION = ("default", "high", "highest")
 _RATE_FIELDS = ("drop_rate", "attn_drop_rate", "drop_path_rate")
 
 
@@ -15,6 +17,10 @@ def check_fields(model) -> None:
     problems = [*_count_problems(model), *_rate_problems(model)]
     if model.compute not in COMPUTE:
         problems.append(f"compute is {model.compute!r}, and must be one of {', '.join(COMPUTE)}")
+    if model.precision not in (None, *PRECISION, *jax.lax.Precision):
+        problems.append(
+            f"precision is {model.precision!r}, and must be None or one of {', '.join(PRECISION)}"
+        )
     lengths = {name: len(getattr(model, name)) for name in STAGE_FIELDS}
     if len(set(lengths.values())) > 1 or not model.depths:
         said = ", ".join(f"{name} has {length}" for name, length in lengths.items())

@@ -69,7 +69,12 @@ class Conv(nn.Module):
         kernel = self.param("kernel", conv_kernel_init, shape, numerics.param_dtype)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=numerics.dtype)
         out = convolution(
-            x, kernel, stride=self.stride, padding=self.padding, compute=numerics.compute
+            x,
+            kernel,
+            stride=self.stride,
+            padding=self.padding,
+            compute=numerics.compute,
+            precision=numerics.precision,
         )
         if not self.use_bias:
             return out
@@ -90,7 +95,8 @@ class DepthwiseConv3x3(nn.Module):
         kernel = self.param("kernel", depthwise_kernel_init, shape, numerics.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), numerics.param_dtype)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=numerics.dtype)
-        return depthwise_conv3x3(x, kernel, compute=numerics.compute) + bias
+        out = depthwise_conv3x3(x, kernel, compute=numerics.compute, precision=numerics.precision)
+        return out + bias
 
 
 class DropPath(nn.Module):

@@ -29,7 +29,7 @@ class DetailFeedForward(nn.Module):
         if self.numerics.compute == "pallas" and not self.is_initializing():
             pallas.refuse_dropout("drop_rate", self.drop_rate, train)
             return pallas.feed_forward(x.astype(self.numerics.dtype), self.variables["params"])
-        dense = partial(Dense, **self.numerics.dtypes)
+        dense = partial(Dense, **self.numerics.of_dense)
         dropout = partial(nn.Dropout, self.drop_rate, deterministic=not train)
         y = dense(self.hidden_dim, name="fc1")(x)
         y = y + DepthwiseConv3x3(self.numerics, name="depthwise")(y)

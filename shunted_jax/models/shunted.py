@@ -56,6 +56,9 @@ class ShuntedTransformer(nn.Module):
             compiles sooner. Of what is within its blocks, `capture_intermediates` sees nothing.
         dtype: of the computation; logits are float32 all the same.
         param_dtype: of the parameters.
+        precision: of float32 products, a `jax.lax.Precision` or its name, as Flax's layers take it.
+            None leaves them to `jax.default_matmul_precision`, which by default takes TF32 on a GPU
+            and bfloat16 on a TPU. With "highest" they are of float32 on every platform.
 
     Raises:
         ValueError: when made, if fields contradict each other; when called, if the images do not
@@ -79,6 +82,7 @@ class ShuntedTransformer(nn.Module):
     scan_blocks: bool = False
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    precision: jax.lax.PrecisionLike = None
 
     def __new__(cls, *args, **fields):  # noqa: D102
         del args
@@ -119,12 +123,13 @@ class ShuntedTransformer(nn.Module):
             for index, (depth, end) in enumerate(zip(self.depths, ends, strict=True))
         ]
         if self.num_classes:
-            self.head = Dense(self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype)
+            dense = partial(Dense, **numerics.of_dense)
+            self.head = dense(self.num_classes, dtype=jnp.float32)
 
     @property
     def numerics(self) -> Numerics:
         """How every module of the network computes."""
-        return Numerics(self.dtype, self.param_dtype, self.compute)
+        return Numerics(self.dtype, self.param_dtype, self.compute, self.precision)
 
     def block(self, stage: int) -> partial:
         """Returns what makes a block of a stage, given its `drop_path_rate` and `name`."""

@@ -6,6 +6,8 @@ every key. Heads are batches of matrix products there from the start, not turned
 cuDNN's attention, for 16 bits alone, keeps scores and weights out of memory.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,7 +15,7 @@ from flax import linen as nn
 from shunted_jax.adapters.jax import has_cudnn_attention
 from shunted_jax.ops.dispatch import run
 from shunted_jax.ops.operation import Form, Operation
-from shunted_jax.ops.precision import at_least_float32
+from shunted_jax.ops.precision import at_least_float32, precision_now
 
 
 def dot_product_attention(
@@ -23,6 +25,7 @@ def dot_product_attention(
     bias: jax.Array | None = None,
     *,
     compute: str = "auto",
+    precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     """Returns softmax(Q K^T / sqrt(d) + bias) V of each head.
 
@@ -32,56 +35,101 @@ def dot_product_attention(
         v: [batch, keys, heads, d].
         bias: what broadcasts to [batch, heads, queries, keys]; None adds none.
         compute: "reference" for plain JAX.
+        precision: of the products, as `jax.lax.dot` takes it.
 
     Returns:
         [batch, queries, heads, d], of v's dtype.
     """
     arrays = (q, k, v) if bias is None else (q, k, v, bias)
-    return run(_OPERATION, *arrays, compute=compute)
+    return run(_operation(precision_now(precision)), *arrays, compute=compute)
 
 
-def attention_weights(q: jax.Array, k: jax.Array, bias: jax.Array | float = 0) -> jax.Array:
+@functools.cache
+def _operation(precision: jax.lax.PrecisionLike) -> Operation:
+    reference, on_cpu, on_cuda, gradients_on_cuda = (
+        functools.partial(form, precision=precision)
+        for form in (_reference, _by_quotient, _cudnn, _cudnn_gradients)
+    )
+    forms = {"cpu": Form(on_cpu), "cuda": Form(on_cuda, gradients_on_cuda, smooth=reference)}
+    return Operation("attention", reference, forms)
+
+
+def attention_weights(
+    q: jax.Array,
+    k: jax.Array,
+    bias: jax.Array | float = 0,
+    *,
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
     """Returns softmax(Q K^T / sqrt(d) + bias), float32 at least, [batch, heads, queries, keys]."""
     precise = at_least_float32(q)
     scale = q.shape[-1] ** -0.5
-    scores = jnp.einsum("bqnd,bknd->bnqk", q * scale, k, preferred_element_type=precise)
+    scores = jnp.einsum(
+        "bqnd,bknd->bnqk", q * scale, k, precision=precision, preferred_element_type=precise
+    )
     return nn.softmax(scores + bias)
 
 
-def weighted_values(weights: jax.Array, v: jax.Array) -> jax.Array:
+def weighted_values(
+    weights: jax.Array, v: jax.Array, *, precision: jax.lax.PrecisionLike = None
+) -> jax.Array:
     """Returns the sums of values [batch, keys, heads, d] that `attention_weights` weigh."""
-    return jnp.einsum("bnqk,bknd->bqnd", weights.astype(v.dtype), v)
+    return jnp.einsum("bnqk,bknd->bqnd", weights.astype(v.dtype), v, precision=precision)
 
 
-def _reference(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | float = 0) -> jax.Array:
-    return weighted_values(attention_weights(q, k, bias), v)
+def _reference(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | float = 0,
+    *,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    weights = attention_weights(q, k, bias, precision=precision)
+    return weighted_values(weights, v, precision=precision)
 
 
 def _by_quotient(
-    q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array | float = 0
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    bias: jax.Array | float = 0,
+    *,
+    precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
+    matmul = functools.partial(jnp.matmul, precision=precision)
     precise = at_least_float32(q)
     q, k, v = (jnp.swapaxes(t, 1, 2) for t in (q, k, v))  # [batch, heads, tokens, d]
-    scores = jnp.matmul(q * q.shape[-1] ** -0.5, k.mT, preferred_element_type=precise)
+    scores = matmul(q * q.shape[-1] ** -0.5, k.mT, preferred_element_type=precise)
     scores = scores + bias
     largest = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     exponentials = jnp.exp(scores - largest)
-    sums = jnp.matmul(exponentials.astype(v.dtype), v, preferred_element_type=precise)
+    sums = matmul(exponentials.astype(v.dtype), v, preferred_element_type=precise)
     out = sums / jnp.sum(exponentials, axis=-1, keepdims=True)
     return jnp.swapaxes(out, 1, 2).astype(v.dtype)
 
 
-def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, *bias: jax.Array) -> jax.Array:
+def _cudnn(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *bias: jax.Array,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
     if bias or not _cudnn_takes(q):
-        return _reference(q, k, v, *bias)
+        return _reference(q, k, v, *bias, precision=precision)
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
-def _cudnn_gradients(q, k, v, *bias_and_dout):
-    *bias, dout = bias_and_dout
-    plain = bias or not _cudnn_takes(q)
-    _, pull_back = jax.vjp(_reference if plain else _cudnn_of_even_lengths, q, k, v, *bias)
-    return pull_back(dout)
+def _cudnn_gradients(
+    *arrays_and_dout: jax.Array, precision: jax.lax.PrecisionLike
+) -> tuple[jax.Array, ...]:
+    *arrays, dout = arrays_and_dout
+    if len(arrays) == 3 and _cudnn_takes(arrays[0]):
+        form = _cudnn_of_even_lengths
+    else:
+        form = functools.partial(_reference, precision=precision)
+    return jax.vjp(form, *arrays)[1](dout)
 
 
 def _cudnn_of_even_lengths(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -103,13 +151,3 @@ def _cudnn_of_even_lengths(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Arra
 
 def _cudnn_takes(q: jax.Array) -> bool:
     return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and has_cudnn_attention()
-
-
-_OPERATION = Operation(
-    "attention",
-    _reference,
-    {
-        "cpu": Form(_by_quotient),
-        "cuda": Form(_cudnn, _cudnn_gradients, smooth=_reference),
-    },
-)

@@ -16,12 +16,19 @@ from einops import rearrange
 
 from shunted_jax.ops.dispatch import run
 from shunted_jax.ops.operation import Form, Operation
+from shunted_jax.ops.precision import precision_now
 
 _FEW_CHANNELS = 4
 
 
 def convolution(
-    x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: int = 0, compute: str = "auto"
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    compute: str = "auto",
+    precision: jax.lax.PrecisionLike = None,
 ) -> jax.Array:
     """Convolves with zeros on all four sides; what a stride does not reach is left out.
 
@@ -31,16 +38,17 @@ def convolution(
         stride: of both axes.
         padding: rows and columns of zeros on each side.
         compute: "reference" for plain JAX.
+        precision: of the products, as `jax.lax.dot` takes it.
 
     Returns:
         [batch, rows, columns, out_channels], (height + 2 padding - size) // stride + 1 rows and
         columns likewise.
     """
-    return run(_operation(stride, padding), x, kernel, compute=compute)
+    return run(_operation(stride, padding, precision_now(precision)), x, kernel, compute=compute)
 
 
 @functools.cache
-def _operation(stride: int, padding: int) -> Operation:
+def _operation(stride: int, padding: int, precision: jax.lax.PrecisionLike) -> Operation:
     def reference(x, kernel):
         return jax.lax.conv_general_dilated(
             x,
@@ -48,6 +56,7 @@ def _operation(stride: int, padding: int) -> Operation:
             window_strides=(stride, stride),
             padding=((padding, padding), (padding, padding)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=precision,
         )
 
     def on_cpu(x, kernel):
@@ -58,17 +67,20 @@ def _operation(stride: int, padding: int) -> Operation:
             rows = _windows(x)
         else:
             return reference(x, kernel)
-        return jnp.matmul(rows, rearrange(kernel, "i j c d -> (i j c) d"))
+        matrix = rearrange(kernel, "i j c d -> (i j c) d")
+        return jnp.matmul(rows, matrix, precision=precision)
 
     def on_cuda(x, kernel):
         if stride == 2 and x.shape[-1] <= _FEW_CHANNELS:
-            return _of_blocks(x, kernel, padding)
+            return _of_blocks(x, kernel, padding, precision)
         return reference(x, kernel)
 
     return Operation("convolution", reference, {"cpu": Form(on_cpu), "cuda": Form(on_cuda)})
 
 
-def _of_blocks(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+def _of_blocks(
+    x: jax.Array, kernel: jax.Array, padding: int, precision: jax.lax.PrecisionLike
+) -> jax.Array:
     """Convolves with stride 2 as one with stride 1 over blocks of 2 x 2 pixels.
 
     cuDNN fills three channels up to eight. The twelve of a block's pixels waste less.
@@ -91,6 +103,7 @@ def _of_blocks(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
         window_strides=(1, 1),
         padding=pads,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
     )
 
 

@@ -11,6 +11,8 @@ On GPUs cuDNN has a kernel for it. Nine shifted copies in one fusion with what f
 (10.1 GB instead of 12.2 in the network's inference), and still take longer (7.6 ms instead of 6.2).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -18,27 +20,42 @@ from einops import rearrange
 from shunted_jax.ops.dispatch import run
 from shunted_jax.ops.operation import Form, Operation
 from shunted_jax.ops.partitioning import batch_devices
-from shunted_jax.ops.precision import at_least_float32
+from shunted_jax.ops.precision import at_least_float32, precision_now
 
 _PARTS = 8
 _LARGE_SIDE = 9
 
 
-def depthwise_conv3x3(x: jax.Array, kernel: jax.Array, *, compute: str = "auto") -> jax.Array:
+def depthwise_conv3x3(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    compute: str = "auto",
+    precision: jax.lax.PrecisionLike = None,
+) -> jax.Array:
     """Convolves each channel with its own 3x3 kernel, stride 1, one row of zeros on every side.
 
     Args:
         x: [batch, height, width, channels].
         kernel: [3, 3, 1, channels], of x's dtype.
         compute: "reference" for plain JAX.
+        precision: of the products, as `jax.lax.dot` takes it.
 
     Returns:
         [batch, height, width, channels], of x's dtype.
     """
-    return run(_OPERATION, x, kernel, compute=compute)
+    return run(_operation(precision_now(precision)), x, kernel, compute=compute)
 
 
-def _reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.cache
+def _operation(precision: jax.lax.PrecisionLike) -> Operation:
+    reference = functools.partial(_reference, precision=precision)
+    on_cuda = Form(reference, functools.partial(_gradients_as_convolutions, precision=precision))
+    forms = {"cpu": Form(_shift_and_add, _gradients), "cuda": on_cuda}
+    return Operation("depthwise", reference, forms)
+
+
+def _reference(x: jax.Array, kernel: jax.Array, precision: jax.lax.PrecisionLike) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -46,6 +63,7 @@ def _reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
         padding=((1, 1), (1, 1)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
+        precision=precision,
     )
 
 
@@ -123,20 +141,11 @@ def _weighted_windows(bordered: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _gradients_as_convolutions(
-    x: jax.Array, kernel: jax.Array, dout: jax.Array
+    x: jax.Array, kernel: jax.Array, dout: jax.Array, *, precision: jax.lax.PrecisionLike
 ) -> tuple[jax.Array, jax.Array]:
+    convolve = functools.partial(_reference, precision=precision)
     # cuDNN's convolution takes half of the time of its own gradient, which XLA would take for one
     # whose kernel it sees turned round.
     turned = jax.lax.optimization_barrier(kernel[::-1, ::-1])
-    (dkernel,) = jax.linear_transpose(lambda kernel: _reference(x, kernel), kernel)(dout)
-    return _reference(dout, turned), dkernel
-
-
-_OPERATION = Operation(
-    "depthwise",
-    _reference,
-    {
-        "cpu": Form(_shift_and_add, _gradients),
-        "cuda": Form(_reference, _gradients_as_convolutions),
-    },
-)
+    (dkernel,) = jax.linear_transpose(functools.partial(convolve, x), kernel)(dout)
+    return convolve(dout, turned), dkernel

@@ -54,7 +54,10 @@ class Task(Protocol):
     curves: Mapping[str, str]
 
     def make_model(self) -> nn.Module:
-        """Returns the network; raises `UserError` where `config.model` describes none."""
+        """Returns the network; raises `UserError` where `config.model` describes none.
+
+        It has the fields `dtype` and `precision` of Flax's own layers, which evaluation sets.
+        """
 
     # On the host.
 

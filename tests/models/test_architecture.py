@@ -18,7 +18,8 @@ MODEL = architecture_of(create_model("shunted_t"))
 
 
 def test_model_is_the_architecture_alone():
-    model = create_model("shunted_b", num_classes=7, dtype=jnp.bfloat16, drop_path_rate=0.2)
+    how = {"dtype": jnp.bfloat16, "drop_path_rate": 0.2, "precision": "highest"}
+    model = create_model("shunted_b", num_classes=7, **how)
     values = json.loads(json.dumps(architecture_of(model)))
     assert values == {
         "depths": [3, 4, 24, 2],

@@ -44,7 +44,7 @@ def assert_alike(operation, *arrays):
 
 @pytest.mark.parametrize(("shape", "size", "padding"), STRIDED)
 def test_convolution_of_blocks_is_the_one_with_stride_2(shape, size, padding):
-    operation = convolution._operation(2, padding)
+    operation = convolution._operation(2, padding, "highest")
     x, kernel = draw(shape, (size, size, shape[-1], 5))
     assert_alike(operation, x, kernel)
     program = jax.make_jaxpr(operation.form("cuda").call)(x, kernel)
@@ -52,28 +52,28 @@ def test_convolution_of_blocks_is_the_one_with_stride_2(shape, size, padding):
 
 
 def test_many_channels_are_not_laid_out_in_blocks():
-    operation = convolution._operation(2, 1)
+    operation = convolution._operation(2, 1, None)
     x, kernel = draw((1, 6, 6, 8), (3, 3, 8, 4))
     assert "window_strides=(2, 2)" in str(jax.make_jaxpr(operation.form("cuda").call)(x, kernel))
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 5, 6), (1, 10, 13, 4), (2, 1, 1, 3)])
 def test_depthwise_gradients_are_those_of_the_convolution(shape):
-    assert_alike(depthwise._OPERATION, *draw(shape, (3, 3, 1, shape[-1])))
+    assert_alike(depthwise._operation(None), *draw(shape, (3, 3, 1, shape[-1])))
 
 
 @pytest.mark.parametrize("biased", [False, True])
 def test_attention_in_float32_is_plain(biased):
     shapes = [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2, *([(3, 6, 5)] if biased else [])]
-    assert_alike(attention._OPERATION, *draw(*shapes))
+    assert_alike(attention._operation(None), *draw(*shapes))
 
 
 def test_without_cudnn_16_bits_are_plain_too(monkeypatch):
     monkeypatch.setattr(attention, "has_cudnn_attention", lambda: False)
     shapes = [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2]
     arrays = draw(*shapes, dtype=jnp.bfloat16)
-    out = attention._OPERATION.form("cuda").call(*arrays)
-    np.testing.assert_array_equal(out, attention._reference(*arrays))
+    out = attention._operation(None).form("cuda").call(*arrays)
+    np.testing.assert_array_equal(out, attention._operation(None).reference(*arrays))
 
 
 class AskedError(Exception):
@@ -90,7 +90,7 @@ def test_with_cudnn_16_bits_are_cudnns(monkeypatch, dtype, width):
 
     monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
     monkeypatch.setattr(jax.nn, "dot_product_attention", asked)
-    form = attention._OPERATION.form("cuda")
+    form = attention._operation(None).form("cuda")
     arrays = draw((2, 7, 3, width), *[(2, 5, 3, width)] * 2, dtype=dtype)
     with pytest.raises(AskedError) as call:
         form.call(*arrays)
@@ -107,5 +107,5 @@ def test_with_cudnn_16_bits_are_cudnns(monkeypatch, dtype, width):
 def test_narrow_heads_are_plain(monkeypatch):
     monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
     arrays = draw((2, 6, 3, 4), *[(2, 5, 3, 4)] * 2, dtype=jnp.bfloat16)
-    out = attention._OPERATION.form("cuda").call(*arrays)
-    np.testing.assert_array_equal(out, attention._reference(*arrays))
+    out = attention._operation(None).form("cuda").call(*arrays)
+    np.testing.assert_array_equal(out, attention._operation(None).reference(*arrays))

@@ -20,10 +20,10 @@ def make_config(*, image_size=224, **model):
 
 
 def test_fields_are_those_of_the_configuration():
-    config = make_config(name="shunted_s", drop_path_rate=0.2, dtype="bfloat16", remat=True)
+    config = make_config(name="shunted_s", drop_path_rate=0.2, dtype="bfloat16", precision="high")
     model = make_classifier(config, num_classes=7)
     assert (model.depths, model.num_stem_convs) == ((2, 4, 12, 1), 1)
-    assert (model.drop_path_rate, model.dtype, model.remat) == (0.2, jnp.bfloat16, True)
+    assert (model.drop_path_rate, model.dtype, model.precision) == (0.2, jnp.bfloat16, "high")
     assert (model.num_classes, model.in_channels) == (7, 3)
     assert make_task(config, 7).make_model() == model
 
@@ -37,6 +37,7 @@ def test_fields_are_those_of_the_configuration():
         ),
         ({"drop_path_rate": 1.5}, "config.model: .*drop_path_rate is 1.5"),
         ({"compute": "fast"}, "config.model: .*compute is 'fast', and must be one of auto"),
+        ({"precision": "most"}, "config.model: .*precision is 'most', and must be None or one of"),
         ({"image_size": 31}, "config.data.image_size is 31, and shunted_t wants at least 32"),
     ],
 )

@@ -163,4 +163,8 @@ def _flat(rows):
 
 def _product(a, b, contracted):
     dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
-    return jax.lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)
+    # Products of bfloat16 are exact as they are; Mosaic refuses to be asked for more of them.
+    precision = "highest" if a.dtype == jnp.float32 else "default"
+    return jax.lax.dot_general(
+        a, b, dimensions, precision=precision, preferred_element_type=jnp.float32
+    )

@@ -147,7 +147,8 @@ def make_eval_step(model: nn.Module, task: Task) -> Callable[[dict[str, Any], Ba
 
     `batch` is the task's for evaluation.
     """
-    fields = {"dtype": jnp.float32}
+    # GPUs and TPUs round what products of float32 are computed from, unless they are told not to.
+    fields = {"dtype": jnp.float32, "precision": "highest"}
     if getattr(model, "compute", None) == "pallas":  # whose kernels compute in bfloat16 alone
         fields["compute"] = "auto"
     float32_model = model.clone(**fields)

@@ -61,6 +61,7 @@ class Network(nn.Module):
     min_image_size: int = 2
     in_channels: int = 64
     dtype: jnp.dtype = jnp.float32
+    precision: jax.lax.PrecisionLike = None
 
     @nn.compact
     def __call__(self, x):
