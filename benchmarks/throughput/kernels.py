@@ -1,0 +1,71 @@
+"""Where a step's time goes on the device, kernel by kernel, from JAX's profiler."""
+
+import collections
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_TOP = 40
+_SOURCE = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata=\{.*?op_name="([^"]*)"', re.MULTILINE)
+
+
+def profile(
+    step: Callable[[], None], wait: Callable[[], None], number: int, program: str
+) -> dict[str, Any]:
+    """Returns the milliseconds of kernels in a step, the longest ones by name.
+
+    Args:
+        step: enqueues a step.
+        wait: until all that was enqueued is done.
+        number: of steps to profile.
+        program: the text of the compiled program, which says what each kernel was made from.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(number):
+                step()
+            wait()
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        events = list(_device_events(jax.profiler.ProfileData.from_file(str(path))))
+    sources = {_plain(name): source for name, source in _SOURCE.findall(program)}
+    found = collections.defaultdict(lambda: [0.0, 0, ""])
+    for name, operation, nanoseconds in events:
+        row = found[name]
+        row[0] += nanoseconds / 1e6 / number
+        row[1] += 1
+        row[2] = row[2] or sources.get(_plain(operation or name), operation)
+    rows = sorted(found.items(), key=lambda item: -item[1][0])
+    return {
+        "kernel_ms": sum(ms for _, (ms, _, _) in rows),
+        "kernels_a_step": sum(count for _, (_, count, _) in rows) / number,
+        "kernels": [
+            {"name": name[:160], "ms": round(ms, 4), "calls": count / number, "source": source}
+            for name, (ms, count, source) in rows[:_TOP]
+        ],
+    }
+
+
+def _device_events(data: jax.profiler.ProfileData) -> Iterator[tuple[str, str, float]]:
+    """Yields each kernel's name, the operation it belongs to and its nanoseconds.
+
+    On a GPU those of its streams. A CPU has none, and its threads' events take their place, so that
+    the whole way can be tried there.
+    """
+    planes = list(data.planes)
+    on_gpu = [plane for plane in planes if plane.name.startswith("/device:GPU")]
+    for plane in on_gpu or [plane for plane in planes if plane.name.startswith("/host:CPU")]:
+        lines = list(plane.lines)
+        streams = [line for line in lines if "stream" in (line.name or "").lower()]
+        for line in streams or [line for line in lines if not on_gpu and "XLA" in line.name]:
+            for event in line.events:
+                stats = dict(event.stats)
+                yield event.name, str(stats.get("hlo_op", "")), event.duration_ns
+
+
+def _plain(name: str) -> str:
+    """Returns a name as kernels have it: XLA's instructions with their signs turned to `_`."""
+    return re.sub(r"[.-]", "_", name)
