@@ -25,7 +25,9 @@ def profile(
         program: the text of the compiled program, which says what each kernel was made from.
     """
     with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0
+        with jax.profiler.trace(folder, profiler_options=options):
             for _ in range(number):
                 step()
             wait()
@@ -59,11 +61,12 @@ def _device_events(data: jax.profiler.ProfileData) -> Iterator[tuple[str, str, f
     on_gpu = [plane for plane in planes if plane.name.startswith("/device:GPU")]
     for plane in on_gpu or [plane for plane in planes if plane.name.startswith("/host:CPU")]:
         lines = list(plane.lines)
-        streams = [line for line in lines if "stream" in (line.name or "").lower()]
-        for line in streams or [line for line in lines if not on_gpu and "XLA" in line.name]:
+        kind = "stream" if on_gpu else "xla"
+        chosen = [line for line in lines if kind in (line.name or "").lower()]
+        for line in chosen or lines:
             for event in line.events:
-                stats = dict(event.stats)
-                yield event.name, str(stats.get("hlo_op", "")), event.duration_ns
+                operation = str(dict(event.stats).get("hlo_op", ""))
+                yield event.name, operation, event.duration_ns
 
 
 def _plain(name: str) -> str:

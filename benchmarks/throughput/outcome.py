@@ -10,6 +10,9 @@ import numpy as np
 from benchmarks.child import Child, ChildError, python
 from benchmarks.throughput.cases import Case
 
+# What a contestant's process runs.
+MODULE = "benchmarks.throughput.contestants"
+
 
 @dataclasses.dataclass
 class Outcome:
@@ -48,7 +51,7 @@ class Running:
         """
         self.outcome = Outcome(case)
         text = json.dumps(dataclasses.asdict(case))
-        self._child = Child(python("benchmarks.throughput.contestants", text), seconds)
+        self._child = Child(python(MODULE, text), seconds)
 
     def wait(self) -> None:
         """Waits until it has compiled."""

@@ -1,6 +1,7 @@
 """A case's figures, in lines and tables."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +54,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict:
     return result
 
 
+@functools.cache
 def _flops(variant: str, mode: str, size: int) -> float:
     """Returns the operations an image takes: two a multiply-accumulate, thrice that in training."""
     return 2 * count_macs(create_model(variant), size) * (3 if mode == "training" else 1)
