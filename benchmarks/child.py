@@ -46,7 +46,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, **(env or {})},
-            start_new_session=True,  # so that those that it starts can be killed with it
+            process_group=0,  # so that those that it starts can be killed with it
             text=True,
         )
         self._timer = threading.Timer(seconds, self._end_it)
