@@ -103,7 +103,7 @@ class Child:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=5)
         self._timer.cancel()
         self._kill()
         self._process.wait()

@@ -30,7 +30,7 @@ _RESERVE = 5  # seconds, for the table at the end
 def main() -> None:
     """Carries out the plan, and prints a table of the networks."""
     arguments = _parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no child is left behind
+    signal.signal(signal.SIGTERM, _end)
     budget = Budget(arguments.minutes, _RESERVE)
     record = Record(arguments.out, budget)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
@@ -47,6 +47,12 @@ def main() -> None:
                     break
         finally:
             record.finish()
+
+
+def _end(*_) -> None:
+    # An exception ends the child as well; a second signal would interrupt just that.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _carry_out(step: Script | Network, seconds: float, record: Record) -> None:
@@ -73,6 +79,7 @@ def _parse() -> argparse.Namespace:
 def _set_environment(arguments: argparse.Namespace, folder: Path, record: Record) -> None:
     cache = Path.cwd() / ".cache"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
     os.environ.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

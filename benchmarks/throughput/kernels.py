@@ -23,6 +23,9 @@ def profile(
         wait: until all that was enqueued is done.
         number: of steps to profile.
         program: the text of the compiled program, which says what each kernel was made from.
+
+    Raises:
+        RuntimeError: the profiler did not see the GPU.
     """
     with tempfile.TemporaryDirectory() as folder:
         options = jax.profiler.ProfileOptions()
@@ -59,6 +62,8 @@ def _device_events(data: jax.profiler.ProfileData) -> Iterator[tuple[str, str, f
     """
     planes = list(data.planes)
     on_gpu = [plane for plane in planes if plane.name.startswith("/device:GPU")]
+    if not on_gpu and jax.default_backend() == "gpu":
+        raise RuntimeError("the profile has no GPU in it: may this user profile it (CUPTI)?")
     for plane in on_gpu or [plane for plane in planes if plane.name.startswith("/host:CPU")]:
         lines = list(plane.lines)
         kind = "stream" if on_gpu else "xla"

@@ -54,10 +54,14 @@ def summarise(outcomes: Sequence[Outcome]) -> dict:
     return result
 
 
-@functools.cache
 def _flops(variant: str, mode: str, size: int) -> float:
     """Returns the operations an image takes: two a multiply-accumulate, thrice that in training."""
-    return 2 * count_macs(create_model(variant), size) * (3 if mode == "training" else 1)
+    return 2 * _macs(variant, size) * (3 if mode == "training" else 1)
+
+
+@functools.cache
+def _macs(variant: str, size: int) -> int:
+    return count_macs(create_model(variant), size)
 
 
 def lines(result: dict) -> str:

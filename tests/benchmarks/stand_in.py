@@ -21,8 +21,9 @@ def main():
         raise ValueError("no such device")
     if NAME == "hangs":
         time.sleep(60)
-    ready = {"compile_seconds": 1.0, "device": "stand-in", "on_gpu": False, "peak_flops": 1e12}
-    print(json.dumps(ready), flush=True)
+    ready = {"compile_seconds": 1.0, "device": "stand-in", "on_gpu": False}
+    peak = float(os.environ["PEAK_FLOPS"]) if "PEAK_FLOPS" in os.environ else None
+    print(json.dumps({**ready, "peak_flops": peak}), flush=True)
     for line in sys.stdin:
         if line == "profile\n":
             raise ValueError("no profiler")

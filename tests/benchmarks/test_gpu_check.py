@@ -1,6 +1,11 @@
 """The order of the GPU check, and that it keeps what it has, whatever becomes of a step."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -63,12 +68,45 @@ def test_a_step_that_fails_costs_its_own_row(tmp_path, monkeypatch):
 def test_what_no_time_is_left_for_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["gpu_check", "--minutes=0", f"--out={tmp_path}"])
     monkeypatch.chdir(tmp_path)  # which has no wheels
-    for name in ("JAX_COMPILATION_CACHE_DIR", "PYTHONPATH", "TORCHINDUCTOR_CACHE_DIR"):
-        monkeypatch.setenv(name, "as it was")  # the run sets them for its children
+    monkeypatch.setattr("os.environ", {**os.environ})  # which a run changes, for its children
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     gpu_check.main()
     found = read(tmp_path)
     assert found["rows"] == []
     assert found["left_out"] == [str(step) for step in plan(PARTS, small=False)]
+
+
+INTERRUPTED = """
+import dataclasses
+from benchmarks.gpu_check import __main__ as gpu_check
+from benchmarks.throughput import outcome
+
+outcome.MODULE = "tests.benchmarks.stand_in"
+(first, *_) = gpu_check.plan(["networks"], small=True)
+hanging = dataclasses.replace(first, case=dataclasses.replace(first.case, contestant="hangs"))
+gpu_check.plan = lambda *_: [first, hanging]
+gpu_check.main()
+"""
+
+
+def test_an_end_from_outside_keeps_all_so_far_and_leaves_no_child(tmp_path):
+    events = tmp_path / "events"
+    run = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, "--parts=networks", f"--out={tmp_path}"],
+        env={**os.environ, "EVENTS": str(events)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while "starts hangs" not in (events.read_text() if events.exists() else ""):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    run.send_signal(signal.SIGTERM)
+    out, _ = run.communicate()  # which waits for whoever holds the other end
+    assert run.returncode == 143
+    assert "| 12.0 |" in out
+    assert read(tmp_path)["cases"][0]["images_per_second"] == {"ours": 12}
 
 
 def test_an_unknown_part_is_refused(monkeypatch, capsys):

@@ -98,6 +98,7 @@ def run(tmp_path, *arguments):
             **os.environ,
             "JAX_PLATFORMS": "none_that_there_is",
             "EVENTS": str(tmp_path / "events"),
+            "PEAK_FLOPS": "1e12",
         },
         capture_output=True,
         text=True,
@@ -111,7 +112,8 @@ def test_a_whole_run_starts_no_backend_of_its_own(tmp_path, how):
     out, figures = run(tmp_path, how, "--contestants=ours+dies+other")
     (result,) = figures["cases"]
     assert result["relative"]["ours"] == 2
-    assert result["model_flop_utilisation"]["ours"] > 0  # counted from the network's program
+    # 41,313,312 multiply-accumulates an image, counted from the network's program.
+    assert result["model_flop_utilisation"]["ours"] == pytest.approx(12 * 2 * 41_313_312 / 1e12)
     assert "dies                                     failed: status 1: ValueError" in out
     assert figures["left_out"] == []
 
