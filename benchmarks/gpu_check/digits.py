@@ -42,7 +42,7 @@ def main() -> None:
         last = {}
         for line in lines:
             last |= json.loads(line)
-        row(what="trained", seconds=seconds, **last)
+        row(what="trained", seconds=seconds, metrics=last)
 
 
 def _seconds(arguments: list[str]) -> float:

@@ -13,16 +13,22 @@ def install(wheels: Path, site: Path) -> Path | None:
         site: the folder to install into.
 
     Returns:
-        None where there are no wheels, or where they cannot be installed, which is printed.
+        None where there are no wheels. One that cannot be installed is left out, which is printed.
     """
-    found = sorted(map(str, wheels.glob("*.whl")))
+    found = sorted(wheels.glob("*.whl"))
     if not found:
         return None
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    command += ["--no-compile", "--disable-pip-version-check", "--target", str(site), *found]
-    try:
-        subprocess.run(command, check=True, timeout=60)
-    except (subprocess.SubprocessError, OSError) as error:
-        print(f"the wheels were not installed: {error}", file=sys.stderr)
-        return None
+    if not _installed(found, site):
+        for wheel in found:
+            if not _installed([wheel], site):
+                print(f"not installed: {wheel.name}", file=sys.stderr)
     return site
+
+
+def _installed(wheels: list[Path], site: Path) -> bool:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    command += ["--no-compile", "--disable-pip-version-check", "--target", str(site)]
+    try:
+        return subprocess.run([*command, *map(str, wheels)], timeout=60).returncode == 0
+    except (subprocess.SubprocessError, OSError):
+        return False

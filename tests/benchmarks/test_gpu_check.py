@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -120,10 +121,19 @@ def test_without_wheels_nothing_is_installed(tmp_path):
     assert install(tmp_path / "none", tmp_path / "site") is None
 
 
-def test_wheels_that_cannot_be_installed_are_no_end(tmp_path, capfd):
+def test_a_wheel_that_cannot_be_installed_costs_no_other(tmp_path, capfd):
     (tmp_path / "broken-1.0-py3-none-any.whl").write_text("no archive")
-    assert install(tmp_path, tmp_path / "site") is None
-    assert "the wheels were not installed" in capfd.readouterr().err
+    with zipfile.ZipFile(tmp_path / "whole-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("whole.py", "")
+        info = "whole-1.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: whole\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    assert install(tmp_path, tmp_path / "site") == tmp_path / "site"
+    assert "not installed: broken-1.0-py3-none-any.whl" in capfd.readouterr().err
+    assert (tmp_path / "site" / "whole.py").exists()
 
 
 def test_operations_are_those_of_the_network():
