@@ -22,6 +22,9 @@ from shunted_jax.models.cost import all_equations
 from shunted_jax.ops.dispatch import run
 from shunted_jax.ops.operation import Operation
 
+# Of what is not timed: no choice of tilings, which would take seconds for each product.
+_QUICK = {"xla_gpu_autotune_level": 0}
+
 
 def main() -> None:
     """Writes two rows for each operation and shape, those that move most first."""
@@ -70,7 +73,8 @@ def compare(names: dict, operation: Operation, arrays: list[jax.Array]) -> None:
     (cotangent,) = draw([(result.shape, result.dtype.name)], result.shape[0])
     with jax.default_matmul_precision("highest"):
         precise = [x.astype(jnp.float32) for x in (*arrays, cotangent)]
-        exact = jax.jit(_with_gradients(forms["reference"]))(*precise)
+        program = jax.jit(_with_gradients(forms["reference"]), compiler_options=_QUICK)
+        exact = program(*precise)
         del precise
     for mode in ("forward", "forward+backward"):
         with attempt(**names, mode=mode) as figures:
