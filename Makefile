@@ -6,6 +6,8 @@
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
 # make bench   compares the speed with PyTorch's on this CPU: five to nine minutes
+# make gpu-check   on a machine with a GPU: is it right, how fast is it, where does the time go; 12 minutes
+# make gpu-wheels   fetches what such a machine may lack for training, into .whl/
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
@@ -26,7 +28,7 @@ endif
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-quick test-gpu proofs lint mutations bench torture clean
+.PHONY: demo test test-quick test-gpu proofs lint mutations bench gpu-check gpu-wheels torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
@@ -67,6 +69,17 @@ mutations: $(VENV)/installed-for-tests
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks.throughput --json=docs/throughput_cpu.json --plot=docs/throughput_cpu.png
+
+# With the machine's own Python, which has its JAX and PyTorch; this package needs no installation.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check
+
+WHEELS := --quiet --disable-pip-version-check --no-deps --constraint requirements.txt
+gpu-wheels:
+	$(PYTHON) -m pip download $(WHEELS) --only-binary=:all: --python-version 3.12 --implementation cp \
+	  $(foreach n,2_28 2_27 2_17,--platform manylinux_$(n)_x86_64) --platform manylinux2014_x86_64 \
+	  --requirement benchmarks/gpu_check/wheels.txt --dest .whl
+	$(PYTHON) -m pip wheel $(WHEELS) --wheel-dir .whl promise  # has no wheel of its own
 
 torture: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.torture

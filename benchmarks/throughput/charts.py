@@ -13,14 +13,14 @@ def draw_ratios(results: list[dict], path: Path) -> None:
     """Draws each contestant's images a second over the best PyTorch one's, case by case.
 
     Args:
-        results: as `throughput.py` writes them, with several contestants each.
+        results: as `report.summarise` returns them, with several contestants each.
         path: of the PNG.
     """
     names = list(dict.fromkeys(name for r in results for name in r["images_per_second"]))
     figure, axes = plt.subplots(figsize=(9, 0.6 + 0.75 * len(results)), layout="constrained")
     height = 0.8 / len(names)
     for row, name in enumerate(names):
-        ratios = [result["relative"].get(name, np.nan) for result in results]
+        ratios = [result.get("relative", {}).get(name, np.nan) for result in results]
         places = np.arange(len(results)) + (row - (len(names) - 1) / 2) * height
         label = name if name == "ours" else f"PyTorch, {name}"
         bars = axes.barh(places, ratios, height, label=label)
@@ -40,10 +40,11 @@ def draw_growth(results: list[dict], path: Path) -> None:
     """Draws images a second and memory against the batch, a line for each image size.
 
     Args:
-        results: as `throughput.py` writes them, with one contestant.
+        results: as `report.summarise` returns them, with one contestant.
         path: of the PNG.
     """
     figure, (speed, memory) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    results = [result for result in results if "ours" in result["images_per_second"]]
     for size in sorted({result["size"] for result in results}):
         rows = sorted((r for r in results if r["size"] == size), key=lambda r: r["batch"])
         batches = [row["batch"] for row in rows]

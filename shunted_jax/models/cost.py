@@ -7,6 +7,7 @@ The paper's "GFLOPs" are multiply-accumulates of the convolutions and matrix pro
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from shunted_jax.models.shunted import ShuntedTransformer
 
 def count_parameters(model: ShuntedTransformer) -> int:
     """Returns how many numbers the trainable parameters hold."""
-    variables = jax.eval_shape(model.init, jax.random.key(0), _image(model, model.min_image_size))
+    variables = _shapes(model, _image(model, model.min_image_size))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
 
 
@@ -31,9 +32,14 @@ def count_macs(model: ShuntedTransformer, image_size: int) -> int:
     """
     model = model.clone(compute="reference")  # in which every convolution is one
     image = _image(model, image_size)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    variables = _shapes(model, image)
     jaxpr = jax.make_jaxpr(model.apply)(variables, image)
     return sum(times * _macs(equation) for times, equation in all_equations(jaxpr.jaxpr))
+
+
+def _shapes(model: ShuntedTransformer, image: jax.ShapeDtypeStruct) -> Any:
+    # A key made outside of the trace would start the backend, which takes a GPU's memory.
+    return jax.eval_shape(lambda image: model.init(jax.random.key(0), image), image)
 
 
 def _image(model: ShuntedTransformer, side: int) -> jax.ShapeDtypeStruct:

@@ -1,0 +1,1 @@
+"""What a few minutes of a GPU can tell of this project."""
