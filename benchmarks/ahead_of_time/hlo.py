@@ -26,6 +26,10 @@ _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 _INSTRUCTION = re.compile(
     r"\s*(?P<root>ROOT )?%?(?P<name>\S+) = (?P<type>\(.*?\)|\S+) (?P<kind>[\w\-]+)\("
 )
+_CALLS = (
+    r"((?:calls|to_apply)=%[^\s,]+|branch_computations=\{[^}]*\}"
+    r"|true_computation=\S+ false_computation=[^\s,]+)"
+)
 _COMPUTATION = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .*\{$")
 
 
@@ -84,6 +88,11 @@ class Instruction:
         """The path of modules that it comes from; empty where XLA added it."""
         return self.attribute(r'op_name="([^"]*)"')
 
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The computations of a fusion, a call or a condition."""
+        return tuple(re.findall(r"%([\w.\-]+)", self.attribute(_CALLS)))
+
     def attribute(self, pattern: str) -> str:
         """Returns what the group of a pattern finds in the line; an empty text where nothing is."""
         found = re.search(pattern, self.text)
@@ -102,13 +111,30 @@ class Computation:
         """The instruction whose result is the computation's."""
         return next(line for line in self.instructions.values() if line.is_root)
 
+    def parameter(self, index: int) -> Instruction:
+        """Returns what stands for an argument of the computation."""
+        return self._parameters[index]
+
     def arrays(self, name: str) -> tuple[Array, ...]:
         """Returns the results of an instruction; none where it is not known."""
         return self.instructions[name].results if name in self.instructions else ()
 
-    def operands(self, instruction: Instruction) -> list[tuple[Array, ...]]:
-        """Returns the arrays of each operand of an instruction."""
-        return [self.arrays(name) for name in instruction.operands]
+    def size(self, name: str) -> int:
+        """Returns the bytes of an instruction's results."""
+        return sum(array.size for array in self.arrays(name))
+
+    def behind_bitcasts(self, name: str) -> Instruction:
+        """Returns the instruction that made what others only give another shape."""
+        found = self.instructions[name]
+        return self.behind_bitcasts(found.operands[0]) if found.kind == "bitcast" else found
+
+    @functools.cached_property
+    def _parameters(self) -> dict[int, Instruction]:
+        return {
+            int(line.attribute(r" parameter\((\d+)\)")): line
+            for line in self.instructions.values()
+            if line.kind == "parameter"
+        }
 
 
 @dataclasses.dataclass(frozen=True)

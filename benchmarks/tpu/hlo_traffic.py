@@ -53,8 +53,8 @@ def operations(text: str) -> Iterator[Operation]:
         if instruction.kind in _FREE or instruction.kind.endswith("-done"):
             continue
         arrays = [*instruction.results]
-        for operand in entry.operands(instruction):
-            arrays += operand
+        for name in instruction.operands:
+            arrays += entry.arrays(name)
         yield Operation(
             name=instruction.name,
             kind=instruction.kind,
