@@ -43,7 +43,6 @@ def device() -> jax.Device:
         )
     except Exception as error:  # of several kinds, none of them public
         raise UserError(
-            f"jax {jax.__version__} gives no GPU for a description: {error}. 0.11.2 does, with "
-            "Python 3.12"
+            f"jax {jax.__version__} makes no GPU of a description, as 0.10.2 and 0.11.2 do: {error}"
         ) from error
     return found.devices[0]
