@@ -5,9 +5,9 @@
     python -m benchmarks.gpu_aot --variants shunted_t shunted_s shunted_b --json=gpu_aot.json
     python -m benchmarks.gpu_aot --part block1 --top 20 --hlo=hlo    # one block, both directions
 
-Needs Python 3.12 with JAX's plugin for CUDA and cuDNN, and no GPU: docs/performance.md says how to
-install them. A program takes minutes, on two cores. They are those of a run with
-configs/VARIANT.py: AdamW, the state given up to the step.
+Needs JAX's plugin for CUDA and cuDNN, and no GPU: docs/performance.md says how to install them. A
+program takes minutes, on two cores. They are those of a run with configs/VARIANT.py: AdamW, the
+state given up to the step.
 
 - GB moved is counted from the compiled program's text: what each kernel reads and writes, each
   array once, caches left out. `traffic.py` says it exactly.
