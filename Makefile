@@ -1,6 +1,7 @@
 # make demo   sets up, trains on real images for two minutes, shows the result
 # make test   sets up, runs the test suite
 # make test-quick   runs a part of it that meets every package: for another Python or newer packages
+# make test-gpu   runs the tests that tell something of a GPU, there: docs/performance.md
 # make proofs   runs the tests that take whole runs: killed ones, several processes, fine-tuning
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
@@ -25,7 +26,7 @@ endif
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-quick proofs lint mutations bench torture clean
+.PHONY: demo test test-quick test-gpu proofs lint mutations bench torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
@@ -41,6 +42,18 @@ QUICK_TESTS := tests/models/test_golden.py tests/training/test_loop.py \
 
 test-quick: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not proof" -k "not shunted_s and not shunted_b" $(QUICK_TESTS)
+
+# What the marker `accelerator` is in. Where a GPU is there is often no network, so it runs in the
+# environment of PYTHON, as it is.
+ACCELERATOR_TESTS := tests/models/test_golden.py tests/ops tests/training/test_loop.py \
+  tests/training/devices/test_sharding.py tests/checkpoints/test_run_checkpoints.py
+
+test-gpu: export SHUNTED_JAX_TEST_PLATFORM ?= cuda
+test-gpu: export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+# The largest programs come first, and are compiled side by side.
+test-gpu: PYTEST_FLAGS := -n auto --maxprocesses 6 --dist load --maxschedchunk 2
+test-gpu:
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m accelerator $(ACCELERATOR_TESTS)
 
 proofs: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m proof

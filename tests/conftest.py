@@ -1,4 +1,4 @@
-"""Eight simulated CPU devices for the whole suite, and the fixtures that several folders share."""
+"""The devices of the whole suite, and the fixtures that several folders share."""
 
 import os
 import tempfile
@@ -7,15 +7,16 @@ import hypothesis
 import jax
 import pytest
 
-# Compiling is most of what the suite does, and takes two thirds of the time without optimisation.
-# The programs that tests start as processes of their own are compiled as users compile them.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+from tests.support.platforms import skip_without_devices, use_platform
 
-# Before anything asks for a device. One-device tests use the first of them.
-jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", 8)
+
+def pytest_configure():
+    use_platform()
+
+
+def pytest_runtest_setup(item):
+    skip_without_devices(item)
+
 
 # What one test has compiled, the next one that runs the same program takes from here.
 _cache = tempfile.TemporaryDirectory(prefix="shunted-jax-tests-")
@@ -37,6 +38,13 @@ hypothesis.settings.load_profile("suite")
 from absl import flags  # noqa: E402
 
 flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="module")
+def float32_products():
+    """Has float32 products computed in float32, where a GPU would take TF32 and a TPU bfloat16."""
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 @pytest.fixture(scope="session")

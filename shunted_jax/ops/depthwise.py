@@ -6,6 +6,9 @@ CPU backend has no kernel for it, only a loop, which makes the whole network 2.5
 slower. There it is nine shifted copies of the map, each multiplied by its kernel tap, added up in
 one pass. The gradients are written out: what autodiff makes of the sum takes more than twice as
 long.
+
+On GPUs cuDNN has a kernel for it. Nine shifted copies in one fusion with what follows move less
+(10.1 GB instead of 12.2 in the network's inference), and still take longer (7.6 ms instead of 6.2).
 """
 
 import jax
@@ -119,4 +122,21 @@ def _weighted_windows(bordered: jax.Array, kernel: jax.Array) -> jax.Array:
     return sum(window * tap for window, tap in zip(_windows(bordered), taps, strict=True))
 
 
-_OPERATION = Operation("depthwise", _reference, {"cpu": Form(_shift_and_add, _gradients)})
+def _gradients_as_convolutions(
+    x: jax.Array, kernel: jax.Array, dout: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    # cuDNN's convolution takes half of the time of its own gradient, which XLA would take for one
+    # whose kernel it sees turned round.
+    turned = jax.lax.optimization_barrier(kernel[::-1, ::-1])
+    (dkernel,) = jax.linear_transpose(lambda kernel: _reference(x, kernel), kernel)(dout)
+    return _reference(dout, turned), dkernel
+
+
+_OPERATION = Operation(
+    "depthwise",
+    _reference,
+    {
+        "cpu": Form(_shift_and_add, _gradients),
+        "cuda": Form(_reference, _gradients_as_convolutions),
+    },
+)

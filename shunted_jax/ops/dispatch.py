@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from shunted_jax.adapters.jax import lower_with_devices
 from shunted_jax.ops.operation import (
     Function,
     Operation,
@@ -46,6 +47,7 @@ def run(operation: Operation, *arrays: jax.Array, compute: str) -> jax.Array:
 # JAX's side: one primitive, by the rules that its documentation gives for primitives.
 _operation = Primitive("operation")
 _operation.multiple_results = True
+lower_with_devices(_operation)  # a form may call what wants them
 
 
 def _bind(operation: Operation, arrays: Sequence[Any]) -> list[jax.Array]:

@@ -22,13 +22,20 @@ class Form:
     """One way to carry out a computation.
 
     Attributes:
-        call: of arrays; autodiff can see through it.
+        call: of arrays.
         gradients: of the same arrays and the result's cotangent; returns a cotangent for each
             array. None leaves them to autodiff.
+        smooth: what autodiff goes through where it cannot go through `call`; None for `call`.
     """
 
     call: Function
     gradients: Function | None = None
+    smooth: Function | None = None
+
+    @property
+    def differentiable(self) -> Function:
+        """What tangents, and gradients that are not written out, are made from."""
+        return self.smooth or self.call
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +79,7 @@ def tangent(operation: Operation) -> Operation:
     def change(form: Form) -> Form:
         def call(*arrays_and_tangents):
             arrays, tangents = split(arrays_and_tangents, len(arrays_and_tangents) // 2)
-            return jax.jvp(form.call, arrays, tangents)[1]
+            return jax.jvp(form.differentiable, arrays, tangents)[1]
 
         return Form(call)
 
@@ -88,10 +95,10 @@ def gradients(operation: Operation, num_arrays: int) -> Operation:
     def change(form: Form) -> Form:
         def call(*arrays_and_cotangents):
             arrays, cotangents = split(arrays_and_cotangents, num_arrays)
-            _, pull_back = jax.vjp(lambda *arrays: as_tuple(form.call(*arrays)), *arrays)
+            _, pull_back = jax.vjp(lambda *arrays: as_tuple(form.differentiable(*arrays)), *arrays)
             return pull_back(cotangents)
 
-        return Form(form.gradients or call)
+        return Form(form.gradients or call, smooth=form.smooth and call)
 
     return _changed(operation, "gradients", change, num_results=num_arrays)
 
@@ -107,7 +114,8 @@ def batched(operation: Operation, in_axes: tuple[int | None, ...]) -> Operation:
             pairs = zip(each, in_axes, strict=True)
             return tuple(jnp.sum(dx, axis=0) if axis is None else dx for dx, axis in pairs)
 
-        return Form(jax.vmap(form.call, in_axes), form.gradients and written_out)
+        smooth = form.smooth and jax.vmap(form.smooth, in_axes)
+        return Form(jax.vmap(form.call, in_axes), form.gradients and written_out, smooth)
 
     return _changed(operation, "batched", change, num_results=operation.num_results)
 

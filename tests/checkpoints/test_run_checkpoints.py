@@ -99,6 +99,7 @@ def test_keeps_them_across_starts_and_saves_between_evaluations(tmp_path):
     assert read_meta(checkpoint_folder(tmp_path, 4)[0]) == make_meta(4, {BEST_METRIC: 0.9})
 
 
+@pytest.mark.accelerator
 def test_averaged_parameters_and_later_fields_come_back(tmp_path):
     @struct.dataclass
     class LargerState(State):

@@ -16,11 +16,20 @@ from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.state import TrainState
 from shunted_jax.training.step.steps import make_train_step
 from tests.golden.cases import EVAL_CASES, TRAIN_CASE, case_inputs, load, logits_and_maps
+from tests.support.tolerances import looser
+
+pytestmark = pytest.mark.usefixtures("float32_products")
 
 COMPUTE = ("auto", "reference")
+# One program of each variant, that of T with maps whose sides are odd.
+ON_ACCELERATORS = ("eval_shunted_t_200x232", "eval_shunted_s_224", "eval_shunted_b_224")
 
 
-@pytest.mark.parametrize("case", EVAL_CASES)
+def marked(case):
+    return pytest.param(case, marks=pytest.mark.accelerator if case in ON_ACCELERATORS else ())
+
+
+@pytest.mark.parametrize("case", [marked(case) for case in EVAL_CASES])
 def test_evaluation_agrees_with_published_model(case):
     check_evaluation(case, "auto")
 
@@ -41,15 +50,16 @@ def check_evaluation(case, compute):
     model = create_model(variant, num_classes=int(golden["num_classes"]), compute=compute)
     variables = load_state_dict(model, weights)
     logits, maps = logits_and_maps(model, variables, images)
-    np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(maps[3].mean(axis=(1, 2)), golden["pooled"], rtol=0, atol=2e-5)
-    np.testing.assert_allclose(maps[3], golden["stage4"], rtol=0, atol=2e-5)
+    atol = looser(2e-5)
+    np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=atol)
+    np.testing.assert_allclose(maps[3].mean(axis=(1, 2)), golden["pooled"], rtol=0, atol=atol)
+    np.testing.assert_allclose(maps[3], golden["stage4"], rtol=0, atol=atol)
     for stage, feature_map in enumerate(maps, start=1):
         assert feature_map.shape == tuple(golden[f"stage{stage}_shape"])
         for statistic in ("mean", "std"):
             value = getattr(feature_map, statistic)(axis=(1, 2))
             expected = golden[f"stage{stage}_{statistic}"]
-            np.testing.assert_allclose(value, expected, rtol=0, atol=2e-5)
+            np.testing.assert_allclose(value, expected, rtol=0, atol=atol)
 
 
 def test_without_classes_gives_pooled_features():
@@ -61,7 +71,9 @@ def test_without_classes_gives_pooled_features():
     np.testing.assert_allclose(pooled, golden["pooled"], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("compute", COMPUTE)
+@pytest.mark.parametrize(
+    "compute", [pytest.param("auto", marks=pytest.mark.accelerator), "reference"]
+)
 def test_bfloat16_logits_point_where_float32_ones_do(compute):
     golden = load("eval_shunted_t_224")
     variant, weights, images = case_inputs(golden)
@@ -97,7 +109,13 @@ class KeepGradients(optax.GradientTransformation):
         )
 
 
-@pytest.fixture(scope="module", params=["auto", pytest.param("reference", marks=pytest.mark.proof)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("auto", marks=pytest.mark.accelerator),
+        pytest.param("reference", marks=pytest.mark.proof),
+    ],
+)
 def trained(request):
     """Returns the measured case, the first step's gradients and statistics, and all losses."""
     return train_on_measured_case(request.param)
@@ -139,14 +157,14 @@ def train_on_measured_case(compute):
 
 def test_training_losses_agree_with_published_model(trained):
     golden, _, losses = trained
-    np.testing.assert_allclose(losses, golden["losses"], rtol=2e-4)
+    np.testing.assert_allclose(losses, golden["losses"], rtol=looser(2e-4))
 
 
 def test_norms_of_all_gradients_agree(trained):
     golden, gradients, _ = trained
     norms = [np.linalg.norm(gradients[name].astype(np.float64)) for name in golden["grad_names"]]
     assert len(norms) == 257
-    np.testing.assert_allclose(norms, golden["grad_norms"], rtol=1e-3)
+    np.testing.assert_allclose(norms, golden["grad_norms"], rtol=looser(1e-3))
 
 
 def test_whole_gradients_agree(trained):
@@ -156,18 +174,18 @@ def test_whole_gradients_agree(trained):
     for name in names:
         expected = golden[f"grad/{name}"]
         error = np.abs(gradients[name] - expected).max() / np.abs(expected).max()
-        assert error < 1e-4, f"{name}: {error}"
+        assert error < looser(1e-4), f"{name}: {error}"
 
 
 def test_running_statistics_agree(trained):
     golden, updated, _ = trained
     mean, var = "patch_embed1.conv.1.running_mean", "patch_embed1.conv.1.running_var"
-    np.testing.assert_allclose(updated[mean], golden[f"buffer/{mean}"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(updated[mean], golden[f"buffer/{mean}"], rtol=0, atol=looser(1e-5))
     # PyTorch takes in the unbiased variance, n / (n - 1) of the biased one that Flax takes in.
     n = int(golden["batch"]) * (int(golden["height"]) // 2) * (int(golden["width"]) // 2)
     old = case_inputs(golden)[1][var]
     unbiased = 0.9 * old + (updated[var] - 0.9 * old) * n / (n - 1)
-    np.testing.assert_allclose(unbiased, golden[f"buffer/{var}"], rtol=1e-5)
+    np.testing.assert_allclose(unbiased, golden[f"buffer/{var}"], rtol=looser(1e-5))
 
 
 def test_training_mode_logits_agree():

@@ -7,6 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shunted_jax.ops.depthwise import depthwise_conv3x3
+from tests.support.tolerances import looser
+
+pytestmark = [pytest.mark.accelerator, pytest.mark.usefixtures("float32_products")]
 
 
 def by_hand(x, kernel):
@@ -33,7 +36,7 @@ def random_arguments(shape):
 def test_it_is_the_definition(compute, shape):
     x, kernel = random_arguments(shape)
     out = depthwise_conv3x3(x, kernel, compute=compute)
-    np.testing.assert_allclose(out, by_hand(x, kernel), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(out, by_hand(x, kernel), rtol=0, atol=looser(1e-5))
 
 
 @pytest.mark.parametrize("compute", ["auto", "reference"])
@@ -43,4 +46,4 @@ def test_bfloat16_is_rounded_once(compute):
     out = depthwise_conv3x3(x, kernel, compute=compute)
     assert out.dtype == jnp.bfloat16
     # Half a unit in the last of bfloat16's 8 bits, and a little for float32's own rounding.
-    np.testing.assert_allclose(np.asarray(out, np.float64), exact, rtol=2**-8, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(out, np.float64), exact, rtol=2**-8, atol=looser(1e-5))

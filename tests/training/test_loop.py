@@ -22,6 +22,7 @@ def restored(run, workdir):
         return step, jax.device_get(checkpoints.restore(step, run.programs.abstract_state))
 
 
+@pytest.mark.accelerator
 def test_run_leaves_what_it_promises(make_config, tmp_path):
     run = make_run(make_config())
     workdir = tmp_path / "run"

@@ -12,6 +12,7 @@ from shunted_jax.tasks.classification import Classification
 from shunted_jax.training.devices.sharding import make_mesh, put_batch, state_shardings
 from shunted_jax.training.step.optimizer import make_optimizer
 from shunted_jax.training.step.programs import compile_steps, make_programs
+from tests.support.tolerances import looser
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_rule_splits_the_largest_axis_that_fsdp_divides():
         assert sharding.is_fully_replicated
 
 
-def losses_on(mesh_config, steps=4):
+def losses_on(mesh_config, devices=None, steps=4):
     model = ShuntedTransformer(
         depths=(2,),
         embed_dims=(64,),
@@ -68,7 +69,7 @@ def losses_on(mesh_config, steps=4):
         batch_size=16,
         eval_batch_size=16,
     )
-    mesh = make_mesh(mesh_config)
+    mesh = make_mesh(mesh_config, devices)
     tx = make_optimizer(config.optimizer, 1e-4)
     programs = compile_steps(make_programs(model, tx, Classification(config, 5), mesh))
     state = programs.init(jax.random.key(0))
@@ -86,12 +87,34 @@ def losses_on(mesh_config, steps=4):
     return state, losses, metrics, rows
 
 
-def test_splitting_parameters_changes_nothing_that_is_computed():
-    _, reference, scores, rows = losses_on(MeshConfig(data=8, fsdp=1))
-    state, losses, other_scores, other_rows = losses_on(MeshConfig(data=2, fsdp=4))
-    np.testing.assert_allclose(losses, reference, rtol=1e-4)
+@pytest.fixture(scope="module")
+def on_all_devices(float32_products):
+    """Returns what `losses_on` does, of a batch that all the devices there are share."""
+    return losses_on(MeshConfig())
+
+
+@pytest.mark.accelerator
+@pytest.mark.usefixtures("float32_products")
+def test_steps_on_all_devices_are_those_of_one_cpu(on_all_devices):
+    _, losses, scores, rows = on_all_devices
+    cpu = jax.devices("cpu")[:1]
+    with jax.default_device(cpu[0]):
+        _, reference, of_one, rows_of_one = losses_on(MeshConfig(), cpu)
+    np.testing.assert_allclose(losses, reference, rtol=looser(1e-4))
+    np.testing.assert_allclose(scores["loss"].value, of_one["loss"].value, rtol=looser(1e-4))
+    assert scores["top1"].count == 11
+    np.testing.assert_array_equal(rows["prediction"], rows_of_one["prediction"])
+
+
+@pytest.mark.accelerator
+@pytest.mark.devices(8)
+@pytest.mark.usefixtures("float32_products")
+def test_splitting_parameters_changes_nothing_that_is_computed(on_all_devices):
+    _, reference, scores, rows = on_all_devices
+    state, losses, other_scores, other_rows = losses_on(MeshConfig(data=-1, fsdp=4))
+    np.testing.assert_allclose(losses, reference, rtol=looser(1e-4))
     assert other_scores["top1"].count == 11
-    np.testing.assert_allclose(other_scores["loss"].value, scores["loss"].value, rtol=1e-4)
+    np.testing.assert_allclose(other_scores["loss"].value, scores["loss"].value, rtol=looser(1e-4))
     np.testing.assert_array_equal(other_rows["prediction"], rows["prediction"])
     # And they are split, the optimizer's moments with them.
     for tree in (state.params, state.opt_state[1][0].mu):

@@ -1,0 +1,111 @@
+"""Forms for GPUs, carried out on a CPU, agree with plain JAX; what only a GPU has is asked for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from shunted_jax.ops import attention, convolution, depthwise
+from shunted_jax.ops.operation import as_tuple
+
+# Sides, sizes and paddings that are odd and even.
+STRIDED = [
+    ((2, 9, 12, 3), 7, 3),
+    ((1, 12, 9, 3), 7, 3),
+    ((2, 7, 8, 4), 3, 1),
+    ((2, 9, 11, 1), 5, 2),
+    ((2, 5, 8, 3), 4, 0),
+    ((1, 7, 7, 2), 4, 1),
+]
+
+
+def draw(*shapes, dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+
+
+def assert_alike(operation, *arrays):
+    """Asserts that CUDA's form gives the plain one's value and gradients, to rounding."""
+    form = operation.form("cuda")
+
+    @jax.jit
+    def results(arrays):
+        plain, pull_back = jax.vjp(operation.reference, *arrays)
+        (dout,) = draw(plain.shape)
+        ours, ours_back = jax.vjp(form.differentiable, *arrays)
+        by_form = form.gradients(*arrays, dout) if form.gradients else ours_back(dout)
+        return (plain, *pull_back(dout)), (ours, *as_tuple(by_form)), form.call(*arrays)
+
+    plain, ours, value = results(arrays)
+    for expected, actual in zip((plain[0], *plain), (value, *ours), strict=True):
+        scale = max(1, np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=5e-6 * scale)
+
+
+@pytest.mark.parametrize(("shape", "size", "padding"), STRIDED)
+def test_convolution_of_blocks_is_the_one_with_stride_2(shape, size, padding):
+    operation = convolution._operation(2, padding)
+    x, kernel = draw(shape, (size, size, shape[-1], 5))
+    assert_alike(operation, x, kernel)
+    program = jax.make_jaxpr(operation.form("cuda").call)(x, kernel)
+    assert "window_strides=(1, 1)" in str(program)
+
+
+def test_many_channels_are_not_laid_out_in_blocks():
+    operation = convolution._operation(2, 1)
+    x, kernel = draw((1, 6, 6, 8), (3, 3, 8, 4))
+    assert "window_strides=(2, 2)" in str(jax.make_jaxpr(operation.form("cuda").call)(x, kernel))
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 5, 6), (1, 10, 13, 4), (2, 1, 1, 3)])
+def test_depthwise_gradients_are_those_of_the_convolution(shape):
+    assert_alike(depthwise._OPERATION, *draw(shape, (3, 3, 1, shape[-1])))
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_in_float32_is_plain(biased):
+    shapes = [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2, *([(3, 6, 5)] if biased else [])]
+    assert_alike(attention._OPERATION, *draw(*shapes))
+
+
+def test_without_cudnn_16_bits_are_plain_too(monkeypatch):
+    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: False)
+    shapes = [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2]
+    arrays = draw(*shapes, dtype=jnp.bfloat16)
+    out = attention._OPERATION.form("cuda").call(*arrays)
+    np.testing.assert_array_equal(out, attention._reference(*arrays))
+
+
+class AskedError(Exception):
+    """The form asked for cuDNN."""
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 8), ("float16", 32)])
+def test_with_cudnn_16_bits_are_cudnns(monkeypatch, dtype, width):
+    def asked(q, k, v, **options):
+        assert options.pop("implementation") == "cudnn"
+        names = ("query_seq_lengths", "key_value_seq_lengths")
+        lengths = [options[name] for name in names] if options else []
+        raise AskedError(q.shape[1], k.shape[1], v.shape[1], *(int(n[0]) for n in lengths))
+
+    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", asked)
+    form = attention._OPERATION.form("cuda")
+    arrays = draw((2, 7, 3, width), *[(2, 5, 3, width)] * 2, dtype=dtype)
+    with pytest.raises(AskedError) as call:
+        form.call(*arrays)
+    assert call.value.args == (7, 5, 5)
+    with pytest.raises(AskedError) as call:
+        form.gradients(*arrays, arrays[0])
+    assert call.value.args == (8, 6, 6, 7, 5)  # padded, and said so
+    even = draw((2, 4, 3, width), *[(2, 6, 3, width)] * 2, dtype=dtype)
+    with pytest.raises(AskedError) as call:
+        form.gradients(*even, even[0])
+    assert call.value.args == (4, 6, 6)
+
+
+def test_narrow_heads_are_plain(monkeypatch):
+    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
+    arrays = draw((2, 6, 3, 4), *[(2, 5, 3, 4)] * 2, dtype=jnp.bfloat16)
+    out = attention._OPERATION.form("cuda").call(*arrays)
+    np.testing.assert_array_equal(out, attention._reference(*arrays))
