@@ -20,11 +20,9 @@ figures are a chip's:
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,13 +30,15 @@ from typing import Any
 
 import jax
 
+from benchmarks.ahead_of_time import programs
+from benchmarks.ahead_of_time.progress import progress
 from benchmarks.tpu import hlo_traffic
-from benchmarks.tpu import programs as tpu_programs
 from benchmarks.tpu import topology as tpu_topology
 from shunted_jax.errors import UserError
 from shunted_jax.models import list_models
 from shunted_jax.reporting.peaks import peak_bandwidth, peak_flops
 
+_COMPUTE = ("auto", "pallas")
 _SPLIT_STATE = {"all-gather", "all-to-all", "collective-permute", "reduce-scatter"}
 
 
@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     several("--variant", list_models(), "shunted_t", "which network")
     several("--chip", [*tpu_topology.TOPOLOGIES], "v5e", "which TPU")
     several("--scale", tpu_topology.SCALES, "chip", "how many; a slice is 256 chips")
-    several("--part", tpu_programs.PARTS, "train", "a step, or one block's forward and backward")
-    several("--compute", tpu_programs.COMPUTE, "auto", "pallas takes the TPU kernels")
+    several("--part", programs.PARTS, "train", "a step, or one block's forward and backward")
+    several("--compute", _COMPUTE, "auto", "pallas takes the TPU kernels")
     parser.add_argument("--batch-per-chip", type=int, default=64)
     parser.add_argument(
         "--augment", action="store_true", help="train with the recipe's mixing, erasing, drop path"
@@ -114,16 +114,17 @@ def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
 
 def _measure(case: Case, hlo_folder: Path | None) -> dict[str, Any]:
     devices = tpu_topology.devices(case.chip, case.scale)
-    lowered = tpu_programs.lower(
+    lowered = programs.lower(
         case.variant,
         case.part,
         devices,
-        batch_per_chip=case.batch_per_chip,
+        batch_per_device=case.batch_per_chip,
+        dtype="bfloat16",
         compute=case.compute,
         augment=case.augment,
     )
     start = time.perf_counter()
-    with _progress(f"compiling {case}"):
+    with progress(f"compiling {case}"):
         compiled = lowered.compile()
     seconds = time.perf_counter() - start
     text = compiled.as_text()
@@ -164,23 +165,6 @@ def _figures(compiled, text: str, case: Case, device: jax.Device) -> dict[str, A
         "collectives": hlo_traffic.collectives(text),
         "memory_traffic_by_module": {name: round(size, 4) for name, size in modules.items()},
     }
-
-
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """Says twice a minute that the compiler still works."""
-    done, start = threading.Event(), time.perf_counter()
-
-    def report() -> None:
-        while not done.wait(30):
-            print(f"{what}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-
-    print(what, file=sys.stderr, flush=True)
-    threading.Thread(target=report, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
 
 
 def _print_table(figures: list[dict[str, Any]]) -> None:

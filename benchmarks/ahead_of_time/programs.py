@@ -1,4 +1,4 @@
-"""The programs that `tpu_aot.py` compiles: a run's steps, and single blocks, for given devices."""
+"""The programs that are compiled: a run's steps, and single blocks, for given devices."""
 
 import dataclasses
 import importlib
@@ -17,7 +17,6 @@ from shunted_jax.training.step.optimizer import make_optimizer
 
 BLOCKS = ("block1", "block2", "block3", "block4")
 PARTS = ("train", "evaluate", "inference", *BLOCKS)
-COMPUTE = ("auto", "pallas")
 _CLASSES = 1000
 
 
@@ -26,7 +25,8 @@ def lower(
     part: str,
     devices: Sequence[jax.Device],
     *,
-    batch_per_chip: int,
+    batch_per_device: int,
+    dtype: str,
     compute: str,
     augment: bool,
 ) -> jax.stages.Lowered:
@@ -35,16 +35,17 @@ def lower(
     Args:
         variant: of the network, by name.
         part: "train" and "evaluate" are a run's steps, the latter in float32; "inference" is the
-            network alone in bfloat16; "block1" to "block4" are a block of that stage, forward and
-            backward.
+            network alone; "block1" to "block4" are a block of that stage, forward and backward.
         devices: to compile for.
-        batch_per_chip: images on each device.
-        compute: as the network takes it: "pallas" for the TPU kernels.
+        batch_per_device: images on each device.
+        dtype: to compute in: "bfloat16".
+        compute: as the network takes it: "reference" for plain JAX, "pallas" for the TPU kernels.
         augment: train with the recipe's mixing, erasing and drop path; without, a step is the
             network, its gradients and AdamW alone.
     """
     config = importlib.import_module(f"configs.{variant}").get_config()
-    config.batch_size = config.eval_batch_size = batch_per_chip * len(devices)
+    config.batch_size = config.eval_batch_size = batch_per_device * len(devices)
+    config.model.dtype = dtype
     config.model.compute = compute
     if not augment:
         config.model.drop_path_rate = 0.0

@@ -1,0 +1,1 @@
+"""What benchmarks of programs for accelerators that are not there have in common."""

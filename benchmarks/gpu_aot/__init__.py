@@ -1,0 +1,1 @@
+"""Programs compiled for a GPU without one."""
