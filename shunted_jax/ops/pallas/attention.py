@@ -6,7 +6,13 @@ import jax
 from einops import rearrange
 
 from shunted_jax.ops.pallas import attention_kernel as kernels
-from shunted_jax.ops.pallas.limits import check_dtype, check_shared, is_interpreted, refuse
+from shunted_jax.ops.pallas.limits import (
+    Interpreter,
+    check_dtype,
+    check_shared,
+    current_interpreter,
+    refuse,
+)
 from shunted_jax.ops.pallas.on_each_device import on_each_device
 
 _VMEM_BUDGET = 40 * 2**20
@@ -28,10 +34,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             is lowered, for its platform.
     """
     _check(q, k)
-    num_heads = q.shape[2]
-    q, k, v = (rearrange(t, "b t n d -> b t (n d)") for t in (q, k, v))
-    out = _attention(num_heads, is_interpreted(), q, k, v)
-    return rearrange(out, "b t (n d) -> b t n d", n=num_heads)
+    return call_kernels(current_interpreter(), q, k, v)
 
 
 def _check(q: jax.Array, k: jax.Array) -> None:
@@ -46,6 +49,14 @@ def _check(q: jax.Array, k: jax.Array) -> None:
             f"{queries} queries and {k.shape[1]} keys take {needed / 2**20:.0f} MiB on the chip, "
             f"and {_VMEM_BUDGET // 2**20} MiB is all there is: the images are too large"
         )
+
+
+def call_kernels(interpret: Interpreter, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Does what `attention` does, with arrays of any dtype."""
+    num_heads = q.shape[2]
+    q, k, v = (rearrange(t, "b t n d -> b t (n d)") for t in (q, k, v))
+    out = _attention(num_heads, interpret, q, k, v)
+    return rearrange(out, "b t (n d) -> b t n d", n=num_heads)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

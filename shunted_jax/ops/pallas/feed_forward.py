@@ -13,7 +13,13 @@ from einops import rearrange
 
 from shunted_jax.ops.pallas import feed_forward_call as kernels
 from shunted_jax.ops.pallas.feed_forward_kernel import LANES
-from shunted_jax.ops.pallas.limits import check_dtype, check_shared, is_interpreted, refuse
+from shunted_jax.ops.pallas.limits import (
+    Interpreter,
+    check_dtype,
+    check_shared,
+    current_interpreter,
+    refuse,
+)
 from shunted_jax.ops.pallas.on_each_device import on_each_device
 from shunted_jax.ops.partitioning import batch_devices
 
@@ -44,7 +50,7 @@ def feed_forward(x: jax.Array, params: dict[str, Any]) -> jax.Array:
     check_dtype(x.dtype)
     check_shared(x.shape[0])
     tile = batch_tile(x.shape, params["fc1"]["bias"].size)
-    return call_kernels(tile, is_interpreted(), x, params)
+    return call_kernels(tile, current_interpreter(), x, params)
 
 
 def batch_tile(shape: tuple[int, ...], hidden_dim: int) -> int:
@@ -78,7 +84,9 @@ def batch_tile(shape: tuple[int, ...], hidden_dim: int) -> int:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def call_kernels(tile: int, interpret: bool, x: jax.Array, params: dict[str, Any]) -> jax.Array:
+def call_kernels(
+    tile: int, interpret: Interpreter, x: jax.Array, params: dict[str, Any]
+) -> jax.Array:
     """Does what `feed_forward` does, `tile` images at a time, with maps of any dtype."""
 
     def forward(maps, weights):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec as P
 
-from shunted_jax.ops.pallas.limits import only_on_tpu
+from shunted_jax.ops.pallas.limits import only_where_it_runs
 from shunted_jax.ops.partitioning import batch_axes
 
 
@@ -29,7 +29,7 @@ def on_each_device(
         out, sums = kernel(maps, weights)
         return out, jax.lax.psum(sums, axes) if axes else sums
 
-    maps = (only_on_tpu(maps[0]), *maps[1:])
+    maps = tuple(only_where_it_runs(*maps))
     if not axes:
         return local(maps, weights)
     specs = (P(axes), P())
