@@ -67,7 +67,7 @@ def _attention(num_heads, interpret, q, k, v):
         out = kernels.attend(_turned(q), k, v, num_heads=num_heads, interpret=interpret)
         return _turned(out), ()
 
-    out, _ = on_each_device(forward, (q, k, v), ())
+    out, _ = on_each_device(forward, (q, k, v), (), interpret)
     return out
 
 
@@ -84,7 +84,7 @@ def _backward(num_heads, interpret, kept, dout):
         )
         return (_turned(dq), dk, dv), ()
 
-    gradients, _ = on_each_device(backward, (*kept, dout), ())
+    gradients, _ = on_each_device(backward, (*kept, dout), (), interpret)
     return gradients
 
 

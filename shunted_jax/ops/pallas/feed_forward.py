@@ -95,7 +95,7 @@ def call_kernels(
         return _from_kernel(out), ()
 
     bias2 = params["fc2"]["bias"].astype(jnp.float32)[None]
-    out, _ = on_each_device(forward, (x,), (_weights(params, x.dtype), bias2))
+    out, _ = on_each_device(forward, (x,), (_weights(params, x.dtype), bias2), interpret)
     return out
 
 
@@ -115,7 +115,7 @@ def _backward(tile, interpret, kept, dout):
         return _from_kernel(dx), (gradients, dbias2)
 
     weights = _weights(params, x.dtype)
-    dx, (gradients, dbias2) = on_each_device(backward, (x, dout), weights)
+    dx, (gradients, dbias2) = on_each_device(backward, (x, dout), weights, interpret)
     dparams = {
         "fc1": {"kernel": gradients.fc1, "bias": gradients.bias1[0]},
         "depthwise": {

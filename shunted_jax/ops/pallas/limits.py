@@ -73,13 +73,13 @@ _only_where_it_runs.multiple_results = True
 _only_where_it_runs.def_abstract_eval(lambda *maps, interpreted: maps)
 
 
-def only_where_it_runs(*maps: jax.Array) -> list[jax.Array]:
+def only_where_it_runs(*maps: jax.Array, interpret: Interpreter) -> list[jax.Array]:
     """Returns a kernel's maps; lowering a program of them for another platform is refused.
 
     Raises:
         UserError: then. A kernel is a TPU's, and in an interpreter a CPU's.
     """
-    return _only_where_it_runs.bind(*maps, interpreted=bool(current_interpreter()))
+    return _only_where_it_runs.bind(*maps, interpreted=bool(interpret))
 
 
 _on_its_own = jax.jit(_only_where_it_runs.bind, static_argnames="interpreted")
