@@ -5,6 +5,7 @@
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
 # make bench   compares the speed with PyTorch's on this CPU: five to nine minutes
+# make tpu-check   on a machine with a TPU, ten minutes: are the kernels right, and are they fast?
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
@@ -25,7 +26,7 @@ endif
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-quick proofs lint mutations bench torture clean
+.PHONY: demo test test-quick proofs lint mutations bench tpu-check torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
@@ -54,6 +55,10 @@ mutations: $(VENV)/installed-for-tests
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks.throughput --json=docs/throughput_cpu.json --plot=docs/throughput_cpu.png
+
+tpu-check: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "jax[tpu]==`$(BIN)/python -c 'import jax; print(jax.__version__)'`"
+	$(BIN)/python -m benchmarks.tpu_check
 
 torture: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.torture

@@ -24,7 +24,7 @@ from shunted_jax.ops.pallas.on_each_device import on_each_device
 from shunted_jax.ops.partitioning import batch_devices
 
 # A v5p core has 64 MiB of VMEM, v5e and v6e twice as much; the compiler wants some for itself.
-_VMEM_BUDGET = 56 * 2**20
+VMEM_BUDGET = 56 * 2**20
 # A register holds 8 rows, a batch's images here; a row of the map gives about 450 rows to the
 # matrix unit at a time, enough to keep it busy.
 _SUBLANES = 8
@@ -72,13 +72,13 @@ def batch_tile(shape: tuple[int, ...], hidden_dim: int) -> int:
     tile, fitting = _SUBLANES, None
     while batch % tile == 0:
         needed = kernels.vmem_bytes((height, width, batch, dim), hidden_dim, jnp.bfloat16, tile)
-        if needed > _VMEM_BUDGET or (fitting and width * tile > _ROWS_AT_A_TIME):
+        if needed > VMEM_BUDGET or (fitting and width * tile > _ROWS_AT_A_TIME):
             break
         tile, fitting = 2 * tile, tile
     if fitting is None:
         refuse(
             f"a map of {height} x {width} x {dim} with a hidden width of {hidden_dim} takes "
-            f"{needed / 2**20:.0f} MiB on the chip, and {_VMEM_BUDGET // 2**20} MiB is all there is"
+            f"{needed / 2**20:.0f} MiB on the chip, and {VMEM_BUDGET // 2**20} MiB is all there is"
         )
     return fitting
 
