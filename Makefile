@@ -5,7 +5,7 @@
 # make lint   checks style and formatting
 # make mutations   converts 2,000 damaged files: an exact load or a clear message
 # make bench   compares the speed with PyTorch's on this CPU: five to nine minutes
-# make tpu-check   on a machine with a TPU, ten minutes: are the kernels right, and are they fast?
+# make tpu-check   on a machine with a TPU: are the kernels right, and are they fast?
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312

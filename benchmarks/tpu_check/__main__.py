@@ -1,4 +1,4 @@
-"""Whether the TPU kernels are right and fast: ten minutes on a TPU tell.
+"""Whether the TPU kernels are right and fast: some ten minutes on a TPU tell.
 
     make tpu-check                                 # on a machine with a TPU
     python -m benchmarks.tpu_check                 # the same, in an environment with jax[tpu]
@@ -56,7 +56,9 @@ def run_part(part: str, small: bool, seconds: float) -> list[Row]:
         output, why = ended.stdout, _why(ended)
     except subprocess.TimeoutExpired as stopped:
         output, why = stopped.stdout or b"", f"took more than {seconds:.0f} s and was stopped"
-    rows = [Row(**json.loads(line)) for line in output.splitlines() if line.startswith(b"{")]
+    # Whole lines: a process that was stopped may have been about to write one.
+    lines = [line for line in output.splitlines() if line.startswith(b"{") and line.endswith(b"}")]
+    rows = [Row(**json.loads(line)) for line in lines]
     return (
         [*rows, Row(part, "the rest of it" if rows else "all of it", FAILED, why)] if why else rows
     )

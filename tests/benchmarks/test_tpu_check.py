@@ -73,7 +73,9 @@ def test_a_part_that_crashes_keeps_the_rows_that_it_had(monkeypatch):
 
     def run(command, **options):
         assert command == [sys.executable, "-m", "benchmarks.tpu_check.parts", "steps_auto"]
-        return subprocess.CompletedProcess(command, -11, line, b"*** SIGSEGV ***\nat 0x1\n\n")
+        return subprocess.CompletedProcess(
+            command, -11, line + b'{"part', b"*** SIGSEGV ***\nat 0x1\n\n"
+        )
 
     monkeypatch.setattr(subprocess, "run", run)
     assert tpu_check.run_part("steps_auto", small=False, seconds=1) == [

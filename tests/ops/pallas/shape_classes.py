@@ -5,9 +5,9 @@ register's: 128 lanes across, 16 rows of bfloat16 down. A kernel meets a first, 
 unit, whole or partial. So 3,136 queries, 24 x 128 + 64, are in one class with 2 x 128 + 64: the
 remainder is kept, and whole units beyond two are left out.
 
-- Attention: queries lie across registers. Keys lie down in the weights and across in nothing. A
-  head's d channels lie across in keys and values, so it is 128 / d heads that fill a register. Each
-  image is a step of the grid: of two there is a first and a last, one for each of two cores.
+- Attention: queries lie across, keys down. Channels lie down where queries lie across, and across
+  where keys lie down: it takes 128 / d heads of d channels to fill a register. Each image is a step
+  of the grid: of two there is a first and a last, one for each of two cores.
 - Feed-forward: a map's rows and columns lie in no register. First, inner and last ones are all that
   there are; three rows and four columns also tell rows from columns. Channels lie across, hidden
   ones as chunks of 128, each a step of the grid. Images lie down, a tile's at a time, each tile a
