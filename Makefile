@@ -8,6 +8,7 @@
 # make bench   compares the speed with PyTorch's on this CPU: five to nine minutes
 # make gpu-check   on a machine with a GPU: is it right, how fast is it, where does the time go; 12 minutes
 # make gpu-wheels   fetches what such a machine may lack for training, into .whl/
+# make tpu-check   on a machine with a TPU: are the kernels right, and are they fast?
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
@@ -28,7 +29,8 @@ endif
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-quick test-gpu proofs lint mutations bench gpu-check gpu-wheels torture clean
+.PHONY: demo test test-quick test-gpu proofs lint mutations bench gpu-check gpu-wheels tpu-check \
+  torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
@@ -80,6 +82,10 @@ gpu-wheels:
 	  $(foreach n,2_28 2_27 2_17,--platform manylinux_$(n)_x86_64) --platform manylinux2014_x86_64 \
 	  --requirement benchmarks/gpu_check/wheels.txt --dest .whl
 	$(PYTHON) -m pip wheel $(WHEELS) --wheel-dir .whl promise  # has no wheel of its own
+
+tpu-check: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "jax[tpu]==`$(BIN)/python -c 'import jax; print(jax.__version__)'`"
+	$(BIN)/python -m benchmarks.tpu_check
 
 torture: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.torture

@@ -12,6 +12,7 @@ PARTS = ("machine", "goldens", "networks", "kernels", "forms", "digits")
 # Whether a result is right does not depend on the tilings that XLA would take a minute to choose.
 _QUICK = "--xla_gpu_autotune_level=0"
 _COMPILED = "compile channels_last"
+_GRAPHS = "compile channels_last, CUDA graphs"
 _TUNED = "compile channels_last, max-autotune"
 _EAGER = "channels_last"
 

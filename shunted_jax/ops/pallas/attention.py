@@ -6,7 +6,13 @@ import jax
 from einops import rearrange
 
 from shunted_jax.ops.pallas import attention_kernel as kernels
-from shunted_jax.ops.pallas.limits import check_dtype, check_shared, is_interpreted, refuse
+from shunted_jax.ops.pallas.limits import (
+    Interpreter,
+    check_dtype,
+    check_shared,
+    current_interpreter,
+    refuse,
+)
 from shunted_jax.ops.pallas.on_each_device import on_each_device
 
 _VMEM_BUDGET = 40 * 2**20
@@ -28,10 +34,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             is lowered, for its platform.
     """
     _check(q, k)
-    num_heads = q.shape[2]
-    q, k, v = (rearrange(t, "b t n d -> b t (n d)") for t in (q, k, v))
-    out = _attention(num_heads, is_interpreted(), q, k, v)
-    return rearrange(out, "b t (n d) -> b t n d", n=num_heads)
+    return call_kernels(current_interpreter(), q, k, v)
 
 
 def _check(q: jax.Array, k: jax.Array) -> None:
@@ -48,6 +51,14 @@ def _check(q: jax.Array, k: jax.Array) -> None:
         )
 
 
+def call_kernels(interpret: Interpreter, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Does what `attention` does, with arrays of any dtype."""
+    num_heads = q.shape[2]
+    q, k, v = (rearrange(t, "b t n d -> b t (n d)") for t in (q, k, v))
+    out = _attention(num_heads, interpret, q, k, v)
+    return rearrange(out, "b t (n d) -> b t n d", n=num_heads)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _attention(num_heads, interpret, q, k, v):
     def forward(maps, weights):
@@ -56,7 +67,7 @@ def _attention(num_heads, interpret, q, k, v):
         out = kernels.attend(_turned(q), k, v, num_heads=num_heads, interpret=interpret)
         return _turned(out), ()
 
-    out, _ = on_each_device(forward, (q, k, v), ())
+    out, _ = on_each_device(forward, (q, k, v), (), interpret)
     return out
 
 
@@ -73,7 +84,7 @@ def _backward(num_heads, interpret, kept, dout):
         )
         return (_turned(dq), dk, dv), ()
 
-    gradients, _ = on_each_device(backward, (*kept, dout), ())
+    gradients, _ = on_each_device(backward, (*kept, dout), (), interpret)
     return gradients
 
 

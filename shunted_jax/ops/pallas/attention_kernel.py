@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from shunted_jax.ops.pallas.limits import Interpreter
+
 
 def attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, num_heads: int, interpret: bool
+    q: jax.Array, k: jax.Array, v: jax.Array, *, num_heads: int, interpret: Interpreter
 ) -> jax.Array:
     """Returns what each query sees of the values.
 
@@ -24,7 +26,7 @@ def attend(
         k: [batch, keys, channels].
         v: [batch, keys, channels].
         num_heads: of the group.
-        interpret: run on any backend, slowly, for tests.
+        interpret: as `pl.pallas_call` takes it, for tests.
 
     Returns:
         [batch, channels, queries], of q's dtype.
@@ -35,7 +37,13 @@ def attend(
 
 
 def attend_gradients(
-    q: jax.Array, k: jax.Array, v: jax.Array, dout: jax.Array, *, num_heads: int, interpret: bool
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    dout: jax.Array,
+    *,
+    num_heads: int,
+    interpret: Interpreter,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns the gradients with respect to q, k and v; arguments as for `attend`."""
     return _call(

@@ -13,12 +13,18 @@ from einops import rearrange
 
 from shunted_jax.ops.pallas import feed_forward_call as kernels
 from shunted_jax.ops.pallas.feed_forward_kernel import LANES
-from shunted_jax.ops.pallas.limits import check_dtype, check_shared, is_interpreted, refuse
+from shunted_jax.ops.pallas.limits import (
+    Interpreter,
+    check_dtype,
+    check_shared,
+    current_interpreter,
+    refuse,
+)
 from shunted_jax.ops.pallas.on_each_device import on_each_device
 from shunted_jax.ops.partitioning import batch_devices
 
 # A v5p core has 64 MiB of VMEM, v5e and v6e twice as much; the compiler wants some for itself.
-_VMEM_BUDGET = 56 * 2**20
+VMEM_BUDGET = 56 * 2**20
 # A register holds 8 rows, a batch's images here; a row of the map gives about 450 rows to the
 # matrix unit at a time, enough to keep it busy.
 _SUBLANES = 8
@@ -44,7 +50,7 @@ def feed_forward(x: jax.Array, params: dict[str, Any]) -> jax.Array:
     check_dtype(x.dtype)
     check_shared(x.shape[0])
     tile = batch_tile(x.shape, params["fc1"]["bias"].size)
-    return call_kernels(tile, is_interpreted(), x, params)
+    return call_kernels(tile, current_interpreter(), x, params)
 
 
 def batch_tile(shape: tuple[int, ...], hidden_dim: int) -> int:
@@ -66,19 +72,21 @@ def batch_tile(shape: tuple[int, ...], hidden_dim: int) -> int:
     tile, fitting = _SUBLANES, None
     while batch % tile == 0:
         needed = kernels.vmem_bytes((height, width, batch, dim), hidden_dim, jnp.bfloat16, tile)
-        if needed > _VMEM_BUDGET or (fitting and width * tile > _ROWS_AT_A_TIME):
+        if needed > VMEM_BUDGET or (fitting and width * tile > _ROWS_AT_A_TIME):
             break
         tile, fitting = 2 * tile, tile
     if fitting is None:
         refuse(
             f"a map of {height} x {width} x {dim} with a hidden width of {hidden_dim} takes "
-            f"{needed / 2**20:.0f} MiB on the chip, and {_VMEM_BUDGET // 2**20} MiB is all there is"
+            f"{needed / 2**20:.0f} MiB on the chip, and {VMEM_BUDGET // 2**20} MiB is all there is"
         )
     return fitting
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def call_kernels(tile: int, interpret: bool, x: jax.Array, params: dict[str, Any]) -> jax.Array:
+def call_kernels(
+    tile: int, interpret: Interpreter, x: jax.Array, params: dict[str, Any]
+) -> jax.Array:
     """Does what `feed_forward` does, `tile` images at a time, with maps of any dtype."""
 
     def forward(maps, weights):
@@ -87,7 +95,7 @@ def call_kernels(tile: int, interpret: bool, x: jax.Array, params: dict[str, Any
         return _from_kernel(out), ()
 
     bias2 = params["fc2"]["bias"].astype(jnp.float32)[None]
-    out, _ = on_each_device(forward, (x,), (_weights(params, x.dtype), bias2))
+    out, _ = on_each_device(forward, (x,), (_weights(params, x.dtype), bias2), interpret)
     return out
 
 
@@ -107,7 +115,7 @@ def _backward(tile, interpret, kept, dout):
         return _from_kernel(dx), (gradients, dbias2)
 
     weights = _weights(params, x.dtype)
-    dx, (gradients, dbias2) = on_each_device(backward, (x, dout), weights)
+    dx, (gradients, dbias2) = on_each_device(backward, (x, dout), weights, interpret)
     dparams = {
         "fc1": {"kernel": gradients.fc1, "bias": gradients.bias1[0]},
         "depthwise": {

@@ -8,6 +8,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from shunted_jax.ops.pallas.feed_forward_kernel import LANES, backward_kernel, forward_kernel
+from shunted_jax.ops.pallas.limits import Interpreter
 
 
 class Weights(NamedTuple):
@@ -29,7 +30,7 @@ class Weights(NamedTuple):
 
 
 def feed_forward(
-    x: jax.Array, weights: Weights, bias2: jax.Array, *, batch_tile: int, interpret: bool
+    x: jax.Array, weights: Weights, bias2: jax.Array, *, batch_tile: int, interpret: Interpreter
 ) -> jax.Array:
     """Returns the feed-forward's output for a map.
 
@@ -38,7 +39,7 @@ def feed_forward(
         weights: hidden channels a multiple of `LANES`.
         bias2: [1, dim], float32.
         batch_tile: how many images at a time; it divides batch.
-        interpret: run on any backend, slowly, for tests.
+        interpret: as `pl.pallas_call` takes it, for tests.
 
     Returns:
         [height, width, batch, dim], of x's dtype.
@@ -64,7 +65,7 @@ def feed_forward(
 
 
 def feed_forward_gradients(
-    x: jax.Array, dout: jax.Array, weights: Weights, *, batch_tile: int, interpret: bool
+    x: jax.Array, dout: jax.Array, weights: Weights, *, batch_tile: int, interpret: Interpreter
 ) -> tuple[jax.Array, Weights]:
     """Returns the gradients with respect to x, in its dtype, and to the weights, in float32.
 

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.pallas import tpu as pltpu
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
@@ -14,25 +15,33 @@ from shunted_jax.errors import UserError
 from shunted_jax.ops.dispatch import PLATFORMS
 from shunted_jax.ops.partitioning import batch_devices
 
-_interpreting = contextvars.ContextVar("interpreting", default=False)
+# What `pl.pallas_call` takes as `interpret`: False for the kernel itself, True or parameters of
+# Pallas's TPU interpreter for an interpreter.
+Interpreter = bool | pltpu.InterpretParams
+
+_interpreter = contextvars.ContextVar("interpreter", default=False)
 
 
 @contextlib.contextmanager
-def interpreted() -> Iterator[None]:
-    """Has programs that are traced meanwhile run the kernels in Pallas's interpreter.
+def interpreted(interpreter: Interpreter = True) -> Iterator[None]:
+    """Has programs that are traced meanwhile run the kernels in an interpreter of Pallas's.
 
-    It runs on any platform and is slow: it is for tests.
+    It is slow and for tests: only a program for CPUs may hold it.
+
+    Args:
+        interpreter: which one. `True` turns a kernel into plain operations;
+            `pltpu.InterpretParams` stands for the TPU's, which can look for races.
     """
-    token = _interpreting.set(True)
+    token = _interpreter.set(interpreter)
     try:
         yield
     finally:
-        _interpreting.reset(token)
+        _interpreter.reset(token)
 
 
-def is_interpreted() -> bool:
-    """Returns whether a program being traced is to run its kernels in the interpreter."""
-    return _interpreting.get()
+def current_interpreter() -> Interpreter:
+    """Returns what a program being traced is to run its kernels in; False for a TPU."""
+    return _interpreter.get()
 
 
 def refuse(reason: str) -> NoReturn:
@@ -49,7 +58,8 @@ def refuse_dropout(name: str, rate: float, train: bool) -> None:
 def check_dtype(dtype: jnp.dtype) -> None:
     """Raises UserError unless the kernels compute in `dtype`."""
     if dtype != jnp.bfloat16:
-        refuse(f"the computation is in {jnp.dtype(dtype).name}, and the kernels want bfloat16")
+        name = jnp.dtype(dtype).name
+        refuse(f"the computation is in {name}, and the kernels want bfloat16 (on a TPU)")
 
 
 def check_shared(batch: int) -> None:
@@ -58,29 +68,34 @@ def check_shared(batch: int) -> None:
         refuse(f"{batch} images cannot be shared evenly by {batch_devices()} devices")
 
 
-_only_on_tpu = Primitive("only_on_tpu")
-_only_on_tpu.def_abstract_eval(lambda x: x)
+_only_where_it_runs = Primitive("only_where_it_runs")
+_only_where_it_runs.multiple_results = True
+_only_where_it_runs.def_abstract_eval(lambda *maps, interpreted: maps)
 
 
-def only_on_tpu(x: jax.Array) -> jax.Array:
-    """Returns x; lowering a program of it raises UserError for whatever is not a TPU."""
-    return x if is_interpreted() else _only_on_tpu.bind(x)
+def only_where_it_runs(*maps: jax.Array, interpret: Interpreter) -> list[jax.Array]:
+    """Returns a kernel's maps; lowering a program of them for another platform is refused.
+
+    Raises:
+        UserError: then. A kernel is a TPU's, and in an interpreter a CPU's.
+    """
+    return _only_where_it_runs.bind(*maps, interpreted=bool(interpret))
 
 
-@_only_on_tpu.def_impl
-def _run(x):
-    return jax.jit(_only_on_tpu.bind)(x)
+_on_its_own = jax.jit(_only_where_it_runs.bind, static_argnames="interpreted")
+_only_where_it_runs.def_impl(_on_its_own)
 
 
-def _refuse_platform(platform: str):
-    def rule(context, x):
-        del context, x
-        refuse(f"the kernels are a TPU's, and this program is for the platform {platform!r}")
+def _lowering(platform: str):
+    def rule(context, *maps, interpreted):
+        if platform == ("cpu" if interpreted else "tpu"):
+            return maps
+        whose = "a CPU's in the interpreter" if interpreted else "a TPU's"
+        taken = " and ".join(aval.str_short() for aval in context.avals_in)
+        refuse(f"the kernels are {whose}, and one for {taken} is in a program for {platform!r}")
 
     return rule
 
 
 for _platform in PLATFORMS:
-    if _platform != "tpu":
-        mlir.register_lowering(_only_on_tpu, _refuse_platform(_platform), platform=_platform)
-mlir.register_lowering(_only_on_tpu, lambda context, x: [x], platform="tpu")
+    mlir.register_lowering(_only_where_it_runs, _lowering(_platform), platform=_platform)

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec as P
 
-from shunted_jax.ops.pallas.limits import only_on_tpu
+from shunted_jax.ops.pallas.limits import Interpreter, only_where_it_runs
 from shunted_jax.ops.partitioning import batch_axes
 
 
 def on_each_device(
-    kernel: Callable[..., Any], maps: tuple[jax.Array, ...], weights: Any
+    kernel: Callable[..., Any], maps: tuple[jax.Array, ...], weights: Any, interpret: Interpreter
 ) -> tuple[Any, Any]:
     """Calls `kernel` for each device's part of the batch: XLA cannot split a kernel by itself.
 
@@ -19,6 +19,7 @@ def on_each_device(
         kernel: (maps, weights) -> (maps, sums over the batch).
         maps: arrays whose first axis is the batch.
         weights: whole on every device.
+        interpret: what `kernel` gives `pl.pallas_call`.
 
     Returns:
         What the kernel does, of the whole batch.
@@ -29,7 +30,7 @@ def on_each_device(
         out, sums = kernel(maps, weights)
         return out, jax.lax.psum(sums, axes) if axes else sums
 
-    maps = (only_on_tpu(maps[0]), *maps[1:])
+    maps = tuple(only_where_it_runs(*maps, interpret=interpret))
     if not axes:
         return local(maps, weights)
     specs = (P(axes), P())
