@@ -18,8 +18,6 @@ from shunted_jax.training.step.steps import make_train_step
 from tests.golden.cases import EVAL_CASES, TRAIN_CASE, case_inputs, load, logits_and_maps
 from tests.support.tolerances import looser
 
-pytestmark = pytest.mark.usefixtures("float32_products")
-
 COMPUTE = ("auto", "reference")
 # One program of each variant, that of T with maps whose sides are odd.
 ON_ACCELERATORS = ("eval_shunted_t_200x232", "eval_shunted_s_224", "eval_shunted_b_224")
