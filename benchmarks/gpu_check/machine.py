@@ -44,7 +44,8 @@ def main() -> None:
     with attempt(what="bfloat16 product") as figures:
         a = jax.random.normal(key, (side, side), jnp.bfloat16)
         figures["teraflops"] = 2 * side**3 / milliseconds(jax.jit(jnp.matmul), a, a) / 1e9
-    for queries, keys in ((64, 64), (784, 49)):
+    # JAX refuses the gradients of odd lengths; the network's operation makes them even.
+    for queries, keys in ((64, 64), (784, 50)):
         with attempt(what=f"cuDNN attention, {queries} queries, {keys} keys") as figures:
             q = jax.random.normal(key, (8, queries, 2, 32), jnp.bfloat16)
             k = jax.random.normal(key, (8, keys, 2, 32), jnp.bfloat16)
