@@ -8,7 +8,7 @@ one pass. The gradients are written out: what autodiff makes of the sum takes mo
 long.
 
 On GPUs cuDNN has a kernel for it. Nine shifted copies in one fusion with what follows move less
-(10.1 GB instead of 12.2 in the network's inference), and still take longer (7.6 ms instead of 6.2).
+(10.1 GB instead of 13.2 in the network's inference), and still take longer (7.6 ms instead of 6.2).
 """
 
 import functools
