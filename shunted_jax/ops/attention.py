@@ -3,9 +3,9 @@
 Scores, their exponentials and sums are float32 at least. On CPUs the product of the exponentials
 with V is divided by their sum: what is divided is a head's d channels instead of its weight for
 every key. Heads are batches of matrix products there from the start, not turned into them. On TPUs
-as well, and the gradients compute the exponentials again: kept from the forward pass, in float32,
-they were a fifth of what the network's training step moves. On GPUs cuDNN's attention, for 16 bits
-alone, keeps scores and weights out of memory.
+as well, and the gradients compute the exponentials again: a training step of the network needs a
+fifth less memory than with float32 scores kept. On GPUs cuDNN's attention, for 16 bits alone, keeps
+scores and weights out of memory.
 """
 
 import functools
@@ -148,7 +148,7 @@ def _quotient_gradients(
     along_out = jnp.sum(dout * (weighted / sums), axis=-1, keepdims=True)
     dout = dout.astype(v.dtype)
     dweights = matmul(dout, v.mT, preferred_element_type=precise)
-    # Computed once, for both of its readers.
+    # Without a barrier the compiler may write out what this is computed from, in float32.
     dscores = jax.lax.optimization_barrier((exponentials * (dweights - along_out)).astype(q.dtype))
     dq = matmul(dscores, k, preferred_element_type=precise) * scale
     dk = matmul(dscores.mT, q * scale)

@@ -62,4 +62,5 @@ def test_the_gradients_compute_the_exponentials_again():
     exponentials = [found.start() for found in re.finditer("stablehlo.exponential", text)]
     assert len(exponentials) == 2
     gradients = re.search(r"func\.func private @\S+\(.*\n.*optimization_barrier", text)
-    assert gradients and exponentials[0] < gradients.start() < exponentials[1]
+    assert gradients
+    assert exponentials[0] < gradients.start() < exponentials[1]
