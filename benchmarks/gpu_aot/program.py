@@ -72,22 +72,15 @@ def _measure(case: Case, hlo_file: Path | None) -> dict[str, Any]:
 
 
 def _compile(case: Case):
-    try:
-        return programs.lower(
-            case.variant,
-            case.part,
-            [target.device()],
-            batch_per_device=case.batch,
-            dtype=case.dtype,
-            compute=case.compute,
-            augment=case.augment,
-        ).compile()
-    except RuntimeError as error:
-        if "cuDNN not found" not in str(error):
-            raise
-        raise UserError(
-            "cuDNN's attention needs cuDNN, which is not installed: pip install nvidia-cudnn-cu13"
-        ) from error
+    return programs.lower(
+        case.variant,
+        case.part,
+        [target.device()],
+        batch_per_device=case.batch,
+        dtype=case.dtype,
+        compute=case.compute,
+        augment=case.augment,
+    ).compile()
 
 
 def count(found: list[Kernel], batch: int) -> dict[str, Any]:

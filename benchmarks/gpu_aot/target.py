@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from shunted_jax.adapters.jax import has_cudnn_attention
 from shunted_jax.errors import UserError
 
 _DESCRIPTION = (Path(__file__).parent / "h100_sxm.txtpb").read_text()
@@ -17,7 +18,8 @@ def prepare() -> None:
     """Keeps JAX to the CPU; to be called before it is asked for a device.
 
     Raises:
-        UserError: JAX's plugin for CUDA is not installed.
+        UserError: JAX's plugin for CUDA is not installed, or cuDNN: without it programs hold the
+            plain attention.
     """
     if importlib.util.find_spec("jax_cuda13_plugin") is None:
         version = jax.__version__
@@ -27,6 +29,11 @@ def prepare() -> None:
             "(no GPU is needed)"
         )
     jax.config.update("jax_platforms", "cpu")
+    if not has_cudnn_attention():
+        raise UserError(
+            "compiling for a GPU needs cuDNN, which is not installed: pip install "
+            "nvidia-cudnn-cu13 (no GPU is needed)"
+        )
 
 
 def device() -> jax.Device:

@@ -2,7 +2,7 @@
 
     make gpu-wheels && make gpu-check       # gpu_check/check.json and check.log
     python -m benchmarks.gpu_check --minutes=6 --parts=machine,goldens,networks,kernels
-    python -m benchmarks.gpu_check --small  # tries all of it on a CPU
+    python -m benchmarks.gpu_check --small --minutes=40      # tries all of it on a CPU
 
 Each step is a process of its own with a time limit, alone on the device: one that crashes or hangs
 costs its own figures. The log and the JSON are written as figures come, so that they are whole

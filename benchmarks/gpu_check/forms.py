@@ -37,19 +37,23 @@ def main() -> None:
     found = operations_of_t(batch, side)
     mine = {key: count for key, count in found.items() if platform in key[0].forms}
     row(platform_of_forms=platform, operations=sorted({str(op) for op, _ in mine}) or "none")
+    # A network's operations have its precision in them.
+    exact = dict(zip(found, operations_of_t(batch, side, "highest"), strict=True))
     for (operation, shapes), count in sorted(mine.items(), key=_moved, reverse=True):
         names = {"operation": str(operation), "shapes": _text(shapes), "count": count}
-        compare(names, operation, draw(shapes, batch))
+        (exact_operation, _) = exact[operation, shapes]
+        compare(names, operation, exact_operation, draw(shapes, batch))
 
 
-def operations_of_t(batch: int, side: int) -> Counter:
+def operations_of_t(batch: int, side: int, precision: str | None = None) -> Counter:
     """Returns how often each operation with its arguments' (shape, dtype) is in T's forward pass.
 
     Args:
         batch: images.
         side: pixels.
+        precision: of float32 products.
     """
-    model = create_model("shunted_t", dtype=jnp.bfloat16)
+    model = create_model("shunted_t", dtype=jnp.bfloat16, precision=precision)
     images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.bfloat16)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
     found = Counter()
@@ -60,22 +64,21 @@ def operations_of_t(batch: int, side: int) -> Counter:
     return found
 
 
-def compare(names: dict, operation: Operation, arrays: list[jax.Array]) -> None:
+def compare(names: dict, operation: Operation, exact: Operation, arrays: list[jax.Array]) -> None:
     """Writes milliseconds and error of the plain form and of the platform's, in two modes.
 
     Args:
         names: for the rows.
         operation: what to compute.
+        exact: the same at the highest precision, whose plain form errors are against.
         arrays: its arguments.
     """
     forms = {way: partial(run, operation, compute=way) for way in ("reference", "auto")}
     result = jax.eval_shape(forms["reference"], *arrays)
     (cotangent,) = draw([(result.shape, result.dtype.name)], result.shape[0])
-    with jax.default_matmul_precision("highest"):
-        precise = [x.astype(jnp.float32) for x in (*arrays, cotangent)]
-        program = jax.jit(_with_gradients(forms["reference"]), compiler_options=_QUICK)
-        exact = program(*precise)
-        del precise
+    precise = [x.astype(jnp.float32) for x in (*arrays, cotangent)]
+    truth = jax.jit(_with_gradients(exact.reference), compiler_options=_QUICK)(*precise)
+    del precise
     for mode in ("forward", "forward+backward"):
         with attempt(**names, mode=mode) as figures:
             for name, form in forms.items():
@@ -85,7 +88,7 @@ def compare(names: dict, operation: Operation, arrays: list[jax.Array]) -> None:
                 program = jax.jit(function).lower(*inputs).compile()
                 figures[f"{name}_ms"] = milliseconds(program, *inputs)
                 found = program(*inputs)
-                figures[f"{name}_error"] = float(_error(found, exact[0] if forward else exact))
+                figures[f"{name}_error"] = float(_error(found, truth[0] if forward else truth))
             figures["speedup"] = figures["reference_ms"] / figures["auto_ms"]
 
 

@@ -5,7 +5,6 @@ Run as `python -m benchmarks.gpu_check.goldens eval`, or `training`.
 
 import argparse
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,15 +26,16 @@ def main() -> None:
         if what == "training" and dtype == "bfloat16":
             continue
         names = {"dtype": dtype, "precision": precision or "default"}
-        with attempt(case=what, **names) as figures, jax.default_matmul_precision(precision):
-            figures |= evaluation(dtype) if what == "eval" else training()
+        with attempt(case=what, **names) as figures:
+            figures |= evaluation(dtype, precision) if what == "eval" else training(precision)
 
 
-def evaluation(dtype: str) -> dict:
+def evaluation(dtype: str, precision: str | None) -> dict:
     """Returns the errors of logits and of the last stage's map."""
     golden = load(_CASE)
     variant, weights, images = case_inputs(golden)
-    model = create_model(variant, num_classes=int(golden["num_classes"]), dtype=jnp.dtype(dtype))
+    fields = {"dtype": jnp.dtype(dtype), "precision": precision}
+    model = create_model(variant, num_classes=int(golden["num_classes"]), **fields)
     logits, maps = logits_and_maps(model, load_state_dict(model, weights), images)
     logits, expected = (np.asarray(x, np.float64) for x in (logits, golden["logits"]))
     norms = np.linalg.norm(logits, axis=-1) * np.linalg.norm(expected, axis=-1)
@@ -47,11 +47,11 @@ def evaluation(dtype: str) -> dict:
     }
 
 
-def training() -> dict:
+def training(precision: str | None) -> dict:
     """Returns the relative errors of losses, gradients' norms and whole gradients."""
     from tests.models.test_golden import train_on_measured_case
 
-    golden, gradients, losses = train_on_measured_case("auto")
+    golden, gradients, losses = train_on_measured_case("auto", precision=precision)
     norms = [np.linalg.norm(np.asarray(gradients[n], np.float64)) for n in golden["grad_names"]]
     whole = [
         np.abs(gradients[key.removeprefix("grad/")] - golden[key]).max() / np.abs(golden[key]).max()

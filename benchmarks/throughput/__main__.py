@@ -78,6 +78,10 @@ def _parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     on_gpu, quick = arguments.cases == "gpu", arguments.cases == "cpu"
     arguments.cases = CASES.get(arguments.cases) or arguments.cases.split("+")
+    for text in arguments.cases:
+        if text.count(",") != 4:
+            form = "variant,mode,batch,size,dtype"
+            parser.error(f"--cases={text}: take {', '.join(CASES)}, or cases as {form}")
     names = arguments.contestants
     arguments.contestants = (
         names.split("+") if names else (OURS, *reversed(TORCH), *(TORCH_ON_GPU if on_gpu else ()))

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.throughput.cases import OURS, Case
+from benchmarks.throughput.cases import OURS, TORCH, TORCH_ON_GPU, Case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,14 @@ class Contestant:
 
 
 def make(case: Case) -> Contestant:
-    """Builds the step of a case, on the GPU where there is one."""
+    """Builds the step of a case, on the GPU where there is one.
+
+    Raises:
+        ValueError: there is no such contestant.
+    """
+    known = (OURS, *TORCH, *TORCH_ON_GPU)
+    if case.contestant not in known:
+        raise ValueError(f"no contestant is {case.contestant!r}: they are {'; '.join(known)}")
     if case.contestant == OURS:
         from benchmarks.throughput.ours import make as make_side
     else:

@@ -56,7 +56,7 @@ class ShuntedTransformer(nn.Module):
             compiles sooner. Of what is within its blocks, `capture_intermediates` sees nothing.
         dtype: of the computation; logits are float32 all the same.
         param_dtype: of the parameters.
-        precision: of float32 products, a `jax.lax.Precision` or its name, as Flax's layers take it.
+        precision: of float32 products, a `jax.lax.Precision` or its name in small letters.
             None leaves them to `jax.default_matmul_precision`, which by default takes TF32 on a GPU
             and bfloat16 on a TPU. With "highest" they are of float32 on every platform.
 

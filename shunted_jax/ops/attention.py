@@ -19,6 +19,8 @@ from shunted_jax.ops.dispatch import run
 from shunted_jax.ops.operation import Form, Operation
 from shunted_jax.ops.precision import at_least_float32, precision_now
 
+_CUDNN_WIDEST = 128  # d
+
 
 def dot_product_attention(
     q: jax.Array,
@@ -163,7 +165,7 @@ def _cudnn(
     *bias: jax.Array,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    if bias or not _cudnn_takes(q):
+    if bias or not _cudnn_takes(q, k, v):
         return _reference(q, k, v, *bias, precision=precision)
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
@@ -172,7 +174,7 @@ def _cudnn_gradients(
     *arrays_and_dout: jax.Array, precision: jax.lax.PrecisionLike
 ) -> tuple[jax.Array, ...]:
     *arrays, dout = arrays_and_dout
-    if len(arrays) == 3 and _cudnn_takes(arrays[0]):
+    if len(arrays) == 3 and _cudnn_takes(*arrays):
         form = _cudnn_of_even_lengths
     else:
         form = functools.partial(_reference, precision=precision)
@@ -181,7 +183,7 @@ def _cudnn_gradients(
 
 def _cudnn_of_even_lengths(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     # JAX up to 0.12 refuses the gradients of odd lengths.
-    batch, queries, keys = len(q), q.shape[1], k.shape[1]
+    batch, queries, keys = q.shape[0], q.shape[1], k.shape[1]
     if queries % 2 == keys % 2 == 0:
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     q, k, v = (jnp.pad(t, ((0, 0), (0, t.shape[1] % 2), (0, 0), (0, 0))) for t in (q, k, v))
@@ -196,5 +198,14 @@ def _cudnn_of_even_lengths(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Arra
     return out[:, :queries]
 
 
-def _cudnn_takes(q: jax.Array) -> bool:
-    return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and has_cudnn_attention()
+def _cudnn_takes(q: jax.Array, k: jax.Array, v: jax.Array) -> bool:
+    # GPUs from Hopper on take wider heads. Without any elements there is nothing to launch.
+    width = q.shape[-1]
+    return (
+        q.dtype in (jnp.bfloat16, jnp.float16)
+        and q.dtype == k.dtype == v.dtype
+        and width % 8 == 0
+        and width <= _CUDNN_WIDEST
+        and 0 not in (*q.shape, *k.shape)
+        and has_cudnn_attention()
+    )

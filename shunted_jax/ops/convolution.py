@@ -71,7 +71,9 @@ def _operation(stride: int, padding: int, precision: jax.lax.PrecisionLike) -> O
         return jnp.matmul(rows, matrix, precision=precision)
 
     def on_cuda(x, kernel):
-        if stride == 2 and x.shape[-1] <= _FEW_CHANNELS:
+        # What is exported for sides of any length needs paddings that are numbers.
+        known = all(isinstance(side, int) for side in x.shape[1:3])
+        if stride == 2 and x.shape[-1] <= _FEW_CHANNELS and known:
             return _of_blocks(x, kernel, padding, precision)
         return reference(x, kernel)
 

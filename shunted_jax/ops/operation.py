@@ -135,7 +135,8 @@ def transposed(operation: Operation, linear: tuple[jax.ShapeDtypeStruct | None, 
 
             def of_linear(*values):
                 known, given = iter(arrays), iter(values)
-                return as_tuple(form.call(*(next(given if at else known) for at in linear)))
+                inside = (next(given if at else known) for at in linear)
+                return as_tuple(form.differentiable(*inside))
 
             zeros = (jnp.zeros(shape.shape, shape.dtype) for shape in linear if shape)
             _, pull_back = jax.vjp(of_linear, *zeros)

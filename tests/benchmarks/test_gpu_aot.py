@@ -206,6 +206,13 @@ def test_missing_plugin_is_said(monkeypatch):
         target.prepare()
 
 
+def test_missing_cudnn_is_said(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(target, "has_cudnn_attention", lambda: False)
+    with pytest.raises(UserError, match=r"needs cuDNN, .*: pip install nvidia-cudnn-cu13 \(no GPU"):
+        target.prepare()
+
+
 @needs_plugin
 def test_programs_for_the_gpu_hold_its_forms():
     target.prepare()

@@ -22,6 +22,7 @@ from benchmarks.gpu_check.wheels import install
 from benchmarks.throughput import outcome
 from benchmarks.throughput.kernels import profile
 from shunted_jax.ops.operation import Form, Operation
+from tests.support.products import float32_precisions
 
 
 def read(folder):
@@ -145,13 +146,24 @@ def test_operations_are_those_of_the_network():
     assert all(shape[0] == 2 for shape, _ in maps)
 
 
+def test_exact_operations_are_the_same_ones_at_the_highest_precision():
+    found, exact = (forms.operations_of_t(2, 32, precision) for precision in (None, "highest"))
+    precisions = set()
+    for (operation, shapes), (other, others_shapes) in zip(found, exact, strict=True):
+        assert (str(operation), shapes) == (str(other), others_shapes)
+        arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape, _ in shapes]
+        program = jax.jit(other.reference).trace(*arrays).lower(lowering_platforms=("cuda",))
+        precisions |= {*float32_precisions(program)}
+    assert precisions == {"HIGHEST"}
+
+
 def test_forms_are_compared_with_exact_values(monkeypatch):
     written = []
     monkeypatch.setattr(rows, "row", lambda **figures: written.append(figures))
     form = Form(lambda x, k: (x @ k) * 1.25, lambda x, k, dout: (dout @ k.T, x.T @ dout))
     operation = Operation("product", jnp.matmul, {"cpu": form})
     arrays = forms.draw([((4, 8), "float32"), ((8, 8), "float32")], batch=4)
-    forms.compare({"operation": "product"}, operation, arrays)
+    forms.compare({"operation": "product"}, operation, operation, arrays)
     forward, both = written
     assert (forward["mode"], both["mode"]) == ("forward", "forward+backward")
     assert forward["auto_error"] == pytest.approx(0.25, rel=1e-5)

@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from benchmarks.budget import Budget
+from benchmarks.throughput import __main__ as throughput
 from benchmarks.throughput import outcome
 from benchmarks.throughput.cases import CASES, Case
+from benchmarks.throughput.contestants import make
 from benchmarks.throughput.measure import alone, in_turn, one_by_one
 from benchmarks.throughput.report import summarise, table
 
@@ -123,6 +125,18 @@ def test_a_run_says_what_it_left_out(tmp_path):
     names = [f"shunted_t inference, batch 1, 32 px, float32, {name}" for name in ("ours", "other")]
     assert figures == {"cases": [], "left_out": names}
     assert out.endswith("left out, as 0 minutes were up:\n    " + "\n    ".join(names) + "\n")
+
+
+def test_an_unknown_contestant_is_no_pytorch_of_another_name():
+    with pytest.raises(ValueError, match="no contestant is 'torch': they are ours; eager; "):
+        make(case("torch"))
+
+
+def test_an_unknown_case_is_refused_before_anything_runs(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["throughput", "--cases=gpus"])
+    with pytest.raises(SystemExit):
+        throughput.main()
+    assert "--cases=gpus: take cpu, gpu, growth, or cases as variant," in capsys.readouterr().err
 
 
 def test_cases_for_a_gpu_begin_with_the_most_valuable():

@@ -125,10 +125,10 @@ def trained(request):
     return train_on_measured_case(request.param)
 
 
-def train_on_measured_case(compute):
+def train_on_measured_case(compute, **fields):
     golden = load(TRAIN_CASE)
     variant, weights, images = case_inputs(golden)
-    model = make_model(variant, golden, compute=compute)
+    model = make_model(variant, golden, compute=compute, **fields)
     config = Config(
         model=ModelConfig(name=variant),
         # The measured images are normalised already, as these numbers leave them.

@@ -86,8 +86,19 @@ def test_gradients_that_are_written_out_are_taken(operation):
     assert_close((dx, dk), (expected[0], expected[1].sum(0)))
 
 
-@pytest.fixture
-def exact():
+def opaque(function):
+    """Returns `function` as autodiff cannot go through it."""
+    call = jax.custom_jvp(function)
+
+    @call.defjvp
+    def refuse(primals, tangents):
+        raise NotImplementedError("no derivative")
+
+    return call
+
+
+@pytest.fixture(params=["autodiff goes through the form", "and through another one"])
+def exact(request):
     """Returns the same operation with gradients that are right."""
 
     def gradients(x, k, dout):
@@ -97,7 +108,11 @@ def exact():
     def call(x, k):
         return jnp.sin(x) * k
 
-    return Operation("example", call, {"cpu": Form(call, gradients)})
+    if request.param == "and through another one":
+        form = Form(opaque(call), opaque(gradients), smooth=call)
+    else:
+        form = Form(call, gradients)
+    return Operation("example", call, {"cpu": form})
 
 
 TRANSFORMATIONS = {
@@ -117,6 +132,18 @@ def test_every_order_of_differentiation_is_autodiffs(exact, name):
     change = TRANSFORMATIONS[name]
     ours = change(lambda x, k: jnp.sum(run(exact, x, k, compute="auto")))
     assert_close(jax.jit(ours)(X, K), jax.jit(change(plain))(X, K))
+
+
+def test_what_is_linear_is_transposed(exact):
+    def call(x, k):
+        return run(exact, x, k, compute="auto")
+
+    dout = np.float32([[1], [2], [3]]) + K
+    (dk,) = jax.linear_transpose(lambda k: call(X, k), K)(dout)
+    assert_close(dk, jnp.sum(dout * jnp.sin(X), axis=0))
+    pull_back = jax.vjp(call, X, K)[1]
+    (pushed,) = jax.linear_transpose(pull_back, dout)((X, K))
+    assert_close(pushed, jax.jvp(lambda x, k: jnp.sin(x) * k, (X, K), (X, K))[1])
 
 
 def test_a_linear_map_of_a_batch_is_transposed(exact):

@@ -1,9 +1,12 @@
 """Forms for GPUs, carried out on a CPU, agree with plain JAX; what only a GPU has is asked for."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from shunted_jax.ops import attention, convolution, depthwise
 from shunted_jax.ops.operation import as_tuple
@@ -104,8 +107,32 @@ def test_with_cudnn_16_bits_are_cudnns(monkeypatch, dtype, width):
     assert call.value.args == (4, 6, 6)
 
 
-def test_narrow_heads_are_plain(monkeypatch):
+@pytest.mark.parametrize(
+    ("q", "kv", "dtypes"),
+    [
+        ((2, 6, 3, 4), (2, 5, 3, 4), ["bfloat16"] * 3),  # narrow heads
+        ((2, 6, 1, 136), (2, 5, 1, 136), ["bfloat16"] * 3),  # wide ones
+        ((0, 6, 3, 8), (0, 5, 3, 8), ["bfloat16"] * 3),
+        ((2, 6, 3, 8), (2, 5, 3, 8), ["bfloat16", "bfloat16", "float32"]),
+    ],
+)
+def test_what_cudnn_does_not_take_is_plain(monkeypatch, q, kv, dtypes):
     monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
-    arrays = draw((2, 6, 3, 4), *[(2, 5, 3, 4)] * 2, dtype=jnp.bfloat16)
-    out = attention._operation(None).form("cuda").call(*arrays)
-    np.testing.assert_array_equal(out, attention._operation(None).reference(*arrays))
+    arrays = [x.astype(dtype) for x, dtype in zip(draw(q, kv, kv), dtypes, strict=True)]
+    operation = attention._operation(None)
+    out, pull_back = jax.vjp(operation.reference, *arrays)
+    np.testing.assert_array_equal(operation.form("cuda").call(*arrays), out)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        operation.form("cuda").gradients(*arrays, out),
+        pull_back(out),
+    )
+
+
+def test_a_stem_for_sides_of_any_length_is_exported():
+    batch, side = export.symbolic_shape("batch, side", constraints=["side >= 32"])
+    images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((7, 7, 3, 4), jnp.float32)
+    program = jax.jit(partial(convolution.convolution, stride=2, padding=3))
+    exported = export.export(program, platforms=("cuda",))(images, kernel)
+    assert exported.platforms == ("cuda",)

@@ -107,4 +107,5 @@ def test_auto_holds_nothing_of_kernels_and_interpreters():
     for auto in autos:
         assert "pallas_call" not in str(auto.jaxpr)
         for platform in ("cuda", "rocm"):
-            assert custom_calls(platform, auto) == set()
+            # With JAX's plugin for CUDA there is cuDNN's attention.
+            assert custom_calls(platform, auto) <= ({"__cudnn"} if platform == "cuda" else set())
