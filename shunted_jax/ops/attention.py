@@ -14,12 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from shunted_jax.adapters.jax import has_cudnn_attention
+from shunted_jax.ops import cudnn
 from shunted_jax.ops.dispatch import run
 from shunted_jax.ops.operation import Form, Operation
 from shunted_jax.ops.precision import at_least_float32, precision_now
-
-_CUDNN_WIDEST = 128  # d
 
 
 def dot_product_attention(
@@ -50,13 +48,13 @@ def dot_product_attention(
 
 @functools.cache
 def _operation(precision: jax.lax.PrecisionLike) -> Operation:
-    reference, by_quotient, quotient_gradients, cudnn, cudnn_gradients = (
+    reference, by_quotient, quotient_gradients, by_cudnn, cudnn_gradients = (
         functools.partial(form, precision=precision)
-        for form in (_reference, _by_quotient, _quotient_gradients, _cudnn, _cudnn_gradients)
+        for form in (_reference, _by_quotient, _quotient_gradients, _by_cudnn, _cudnn_gradients)
     )
     forms = {
         "cpu": Form(by_quotient),
-        "cuda": Form(cudnn, cudnn_gradients, smooth=reference),
+        "cuda": Form(by_cudnn, cudnn_gradients, smooth=reference),
         "tpu": Form(by_quotient, quotient_gradients),
     }
     return Operation("attention", reference, forms)
@@ -158,54 +156,22 @@ def _quotient_gradients(
     return _heads_first(dq.astype(q.dtype), dk, dv)
 
 
-def _cudnn(
+def _by_cudnn(
     q: jax.Array,
     k: jax.Array,
     v: jax.Array,
     *bias: jax.Array,
     precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
-    if bias or not _cudnn_takes(q, k, v):
+    if bias or not cudnn.takes(q, k, v):
         return _reference(q, k, v, *bias, precision=precision)
-    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    return cudnn.attention(q, k, v)
 
 
 def _cudnn_gradients(
     *arrays_and_dout: jax.Array, precision: jax.lax.PrecisionLike
 ) -> tuple[jax.Array, ...]:
     *arrays, dout = arrays_and_dout
-    if len(arrays) == 3 and _cudnn_takes(*arrays):
-        form = _cudnn_of_even_lengths
-    else:
-        form = functools.partial(_reference, precision=precision)
-    return jax.vjp(form, *arrays)[1](dout)
-
-
-def _cudnn_of_even_lengths(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    # JAX up to 0.12 refuses the gradients of odd lengths.
-    batch, queries, keys = q.shape[0], q.shape[1], k.shape[1]
-    if queries % 2 == keys % 2 == 0:
-        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
-    q, k, v = (jnp.pad(t, ((0, 0), (0, t.shape[1] % 2), (0, 0), (0, 0))) for t in (q, k, v))
-    out = jax.nn.dot_product_attention(
-        q,
-        k,
-        v,
-        query_seq_lengths=jnp.full(batch, queries, jnp.int32),
-        key_value_seq_lengths=jnp.full(batch, keys, jnp.int32),
-        implementation="cudnn",
-    )
-    return out[:, :queries]
-
-
-def _cudnn_takes(q: jax.Array, k: jax.Array, v: jax.Array) -> bool:
-    # GPUs from Hopper on take wider heads. Without any elements there is nothing to launch.
-    width = q.shape[-1]
-    return (
-        q.dtype in (jnp.bfloat16, jnp.float16)
-        and q.dtype == k.dtype == v.dtype
-        and width % 8 == 0
-        and width <= _CUDNN_WIDEST
-        and 0 not in (*q.shape, *k.shape)
-        and has_cudnn_attention()
-    )
+    if len(arrays) == 3 and cudnn.takes(*arrays):
+        return cudnn.gradients(*arrays, dout)
+    return jax.vjp(functools.partial(_reference, precision=precision), *arrays)[1](dout)

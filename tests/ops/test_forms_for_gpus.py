@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from shunted_jax.ops import attention, convolution, depthwise
+from shunted_jax.ops import attention, convolution, cudnn, depthwise
 from shunted_jax.ops.operation import as_tuple
 
 # Sides, sizes and paddings that are odd and even.
@@ -72,7 +72,7 @@ def test_attention_in_float32_is_plain(biased):
 
 
 def test_without_cudnn_16_bits_are_plain_too(monkeypatch):
-    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: False)
+    monkeypatch.setattr(cudnn, "has_cudnn_attention", lambda: False)
     shapes = [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2]
     arrays = draw(*shapes, dtype=jnp.bfloat16)
     out = attention._operation(None).form("cuda").call(*arrays)
@@ -91,7 +91,7 @@ def test_with_cudnn_16_bits_are_cudnns(monkeypatch, dtype, width):
         lengths = [options[name] for name in names] if options else []
         raise AskedError(q.shape[1], k.shape[1], v.shape[1], *(int(n[0]) for n in lengths))
 
-    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
+    monkeypatch.setattr(cudnn, "has_cudnn_attention", lambda: True)
     monkeypatch.setattr(jax.nn, "dot_product_attention", asked)
     form = attention._operation(None).form("cuda")
     arrays = draw((2, 7, 3, width), *[(2, 5, 3, width)] * 2, dtype=dtype)
@@ -117,7 +117,7 @@ def test_with_cudnn_16_bits_are_cudnns(monkeypatch, dtype, width):
     ],
 )
 def test_what_cudnn_does_not_take_is_plain(monkeypatch, q, kv, dtypes):
-    monkeypatch.setattr(attention, "has_cudnn_attention", lambda: True)
+    monkeypatch.setattr(cudnn, "has_cudnn_attention", lambda: True)
     arrays = [x.astype(dtype) for x, dtype in zip(draw(q, kv, kv), dtypes, strict=True)]
     operation = attention._operation(None)
     out, pull_back = jax.vjp(operation.reference, *arrays)
