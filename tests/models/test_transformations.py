@@ -23,7 +23,7 @@ def variables():
     return quick_jit(MODEL.init)(jax.random.key(0), IMAGES)
 
 
-@pytest.fixture(scope="module", params=["auto", "reference"])
+@pytest.fixture(scope="module", params=["auto", pytest.param("reference", marks=pytest.mark.proof)])
 def network(request, variables):
     """Returns params -> logits, parameters none of which is zero, and a direction among them."""
     model = MODEL.clone(compute=request.param)
