@@ -14,6 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from shunted_jax.ops.pallas.limits import Interpreter
+from shunted_jax.ops.pallas.product import product
 
 
 def attend(
@@ -101,19 +102,19 @@ def _forward_kernel(num_heads, q_ref, k_ref, v_ref, out_ref):
     for rows in _heads(q_ref, num_heads):
         v = v_ref[0, :, rows]
         weights = _weights(q_ref[0, rows], k_ref[0, :, rows]).astype(v.dtype)
-        out_ref[0, rows] = _product(v, weights, (0, 0)).astype(out_ref.dtype)
+        out_ref[0, rows] = product(v, weights, (0, 0)).astype(out_ref.dtype)
 
 
 def _backward_kernel(num_heads, q_ref, k_ref, v_ref, dout_ref, dq_ref, dk_ref, dv_ref):
     for rows in _heads(q_ref, num_heads):
         q, k, v, dout = q_ref[0, rows], k_ref[0, :, rows], v_ref[0, :, rows], dout_ref[0, rows]
         weights = _weights(q, k)
-        dv_ref[0, :, rows] = _product(weights.astype(v.dtype), dout, (1, 1)).astype(dv_ref.dtype)
-        dweights = _product(v, dout, (1, 0))
+        dv_ref[0, :, rows] = product(weights.astype(v.dtype), dout, (1, 1)).astype(dv_ref.dtype)
+        dweights = product(v, dout, (1, 0))
         mean = jnp.sum(weights * dweights, axis=0, keepdims=True)
         dscores = (weights * (dweights - mean) * len(q) ** -0.5).astype(q.dtype)
-        dq_ref[0, rows] = _product(k, dscores, (0, 0)).astype(dq_ref.dtype)
-        dk_ref[0, :, rows] = _product(dscores, q, (1, 1)).astype(dk_ref.dtype)
+        dq_ref[0, rows] = product(k, dscores, (0, 0)).astype(dq_ref.dtype)
+        dk_ref[0, :, rows] = product(dscores, q, (1, 1)).astype(dk_ref.dtype)
 
 
 def _heads(q_ref, num_heads):
@@ -124,15 +125,6 @@ def _heads(q_ref, num_heads):
 
 def _weights(q, k):
     """Returns a head's attention weights, float32 [keys, queries]."""
-    scores = _product(k, q, (1, 0)) * len(q) ** -0.5
+    scores = product(k, q, (1, 0)) * len(q) ** -0.5
     exponentials = jnp.exp(scores - jnp.max(scores, axis=0, keepdims=True))
     return exponentials / jnp.sum(exponentials, axis=0, keepdims=True)
-
-
-def _product(a, b, contracted):
-    dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
-    # Products of bfloat16 are exact as they are; Mosaic refuses to be asked for more of them.
-    precision = "highest" if a.dtype == jnp.float32 else "default"
-    return jax.lax.dot_general(
-        a, b, dimensions, precision=precision, preferred_element_type=jnp.float32
-    )

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from shunted_jax.ops.pallas.product import product
+
 LANES = 128  # hidden channels at a time: a register's width, and that of the matrix unit
 
 
@@ -41,7 +43,7 @@ def forward_kernel(
     def _(row):
         u = _with_details(hidden_ref, row, [taps_ref[tap] for tap in range(9)]) + bias_ref[0]
         activated = _flat(u * _normal_cdf(u)).astype(x_ref.dtype)
-        part = _product(activated, fc2_ref[...], (1, 0))
+        part = product(activated, fc2_ref[...], (1, 0))
         start = jnp.where(chunk == 0, bias2_ref[...], sum_ref[row])
         _store_sum(out_ref, sum_ref, row, start + part, chunk == last)
 
@@ -89,9 +91,9 @@ def backward_kernel(
         u = _with_details(hidden_ref, row, [taps_ref[tap] for tap in range(9)]) + bias_ref[0]
         dout = _flat(dout_ref[row])
         cdf = _normal_cdf(u)
-        dfc2_ref[chunk] += _product(_flat(u * cdf).astype(x_ref.dtype), dout, (0, 0))
+        dfc2_ref[chunk] += product(_flat(u * cdf).astype(x_ref.dtype), dout, (0, 0))
         slope = cdf + u * jnp.exp(-0.5 * u * u) * (0.5 / jnp.pi) ** 0.5
-        du = _product(dout, fc2_ref[...], (1, 1)).reshape(width, batch, LANES) * slope
+        du = product(dout, fc2_ref[...], (1, 1)).reshape(width, batch, LANES) * slope
         du_ref[row + 1, 1 : width + 1] = du.astype(du_ref.dtype)
         dbias_ref[chunk] += jnp.sum(du, axis=0)
         for tap in range(9):
@@ -103,9 +105,9 @@ def backward_kernel(
         dy = _with_details(du_ref, row, [taps_ref[8 - tap] for tap in range(9)])
         dbias1_ref[chunk] += jnp.sum(dy, axis=0)
         dy = _flat(dy).astype(x_ref.dtype)
-        dfc1_ref[chunk] += _product(_flat(x_ref[row]), dy, (0, 0))
+        dfc1_ref[chunk] += product(_flat(x_ref[row]), dy, (0, 0))
         start = jnp.where(chunk == 0, 0.0, sum_ref[row])
-        part = _product(dy, fc1_ref[...], (1, 1))
+        part = product(dy, fc1_ref[...], (1, 1))
         _store_sum(dx_ref, sum_ref, row, start + part, chunk == last)
 
 
@@ -115,7 +117,7 @@ def _fill_hidden(x_ref, fc1_ref, bias1_ref, hidden_ref):
 
     @pl.loop(0, height)
     def _(row):
-        y = _product(_flat(x_ref[row]), fc1_ref[...], (1, 0)) + bias1_ref[...]
+        y = product(_flat(x_ref[row]), fc1_ref[...], (1, 0)) + bias1_ref[...]
         y = y.reshape(width, batch, LANES).astype(hidden_ref.dtype)
         hidden_ref[row + 1, 1 : width + 1] = y
 
@@ -159,12 +161,3 @@ def _normal_cdf(u):
 
 def _flat(rows):
     return rows.reshape(-1, rows.shape[-1])
-
-
-def _product(a, b, contracted):
-    dimensions = (((contracted[0],), (contracted[1],)), ((), ()))
-    # Products of bfloat16 are exact as they are; Mosaic refuses to be asked for more of them.
-    precision = "highest" if a.dtype == jnp.float32 else "default"
-    return jax.lax.dot_general(
-        a, b, dimensions, precision=precision, preferred_element_type=jnp.float32
-    )
