@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
+from benchmarks.ahead_of_time import hlo
+
 _TOP = 40
-_SOURCE = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata=\{.*?op_name="([^"]*)"', re.MULTILINE)
 
 
 def profile(
@@ -36,7 +37,12 @@ def profile(
             wait()
         (path,) = Path(folder).rglob("*.xplane.pb")
         events = list(_device_events(jax.profiler.ProfileData.from_file(str(path))))
-    sources = {_plain(name): source for name, source in _SOURCE.findall(program)}
+    sources = {
+        _plain(name): instruction.source
+        for computation in hlo.parse(program).computations.values()
+        for name, instruction in computation.instructions.items()
+        if instruction.source
+    }
     found = collections.defaultdict(lambda: [0.0, 0, ""])
     for name, operation, nanoseconds in events:
         row = found[name]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from benchmarks.memory import needed_bytes
 from benchmarks.throughput.cases import Case
 from benchmarks.throughput.contestants import Contestant
 from benchmarks.throughput.inputs import CLASSES, draw
@@ -21,11 +22,10 @@ def make(case: Case) -> Contestant:
     """Compiles the step of a case for the first device."""
     device = jax.devices()[0]
     on_gpu = device.platform == "gpu"
-    if on_gpu and case.dtype == "float32":
-        # JAX would take TF32, which the other side is not given either.
-        jax.config.update("jax_default_matmul_precision", "highest")
+    # A GPU would take TF32 for float32, which the other side is not given either.
+    precision = "highest" if case.dtype == "float32" else None
     config = Config(optimizer=OptimizerConfig(clip_norm=1.0))
-    model = create_model(case.variant, dtype=jnp.dtype(case.dtype))
+    model = create_model(case.variant, dtype=jnp.dtype(case.dtype), precision=precision)
     tx, task = make_optimizer(config.optimizer, 1e-3), make_task(config, CLASSES)
     programs = make_programs(model, tx, task, make_mesh(config.mesh, [device]))
     state = programs.init(jax.random.key(0))
@@ -59,11 +59,6 @@ def make(case: Case) -> Contestant:
         device.device_kind,
         peak_flops(device),
         # The allocator's own peak holds what autotuning tried as well.
-        lambda: _bytes(program.memory_analysis()) if on_gpu else None,
+        lambda: needed_bytes(program.memory_analysis()) if on_gpu else None,
         of_steps,
     )
-
-
-def _bytes(memory) -> int:
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    return held - memory.alias_size_in_bytes

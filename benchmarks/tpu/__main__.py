@@ -32,6 +32,7 @@ import jax
 
 from benchmarks.ahead_of_time import programs
 from benchmarks.ahead_of_time.progress import progress
+from benchmarks.memory import needed_bytes
 from benchmarks.tpu import hlo_traffic
 from benchmarks.tpu import topology as tpu_topology
 from shunted_jax.errors import UserError
@@ -154,13 +155,7 @@ def _figures(compiled, text: str, case: Case, device: jax.Device) -> dict[str, A
         "memory_traffic_gigabytes": sum(modules.values()),
         "temporary_gigabytes": memory.temp_size_in_bytes / 1e9,
         "argument_gigabytes": memory.argument_size_in_bytes / 1e9,
-        "peak_gigabytes": (
-            memory.temp_size_in_bytes
-            + memory.argument_size_in_bytes
-            + memory.output_size_in_bytes
-            - memory.alias_size_in_bytes
-        )
-        / 1e9,
+        "peak_gigabytes": needed_bytes(memory) / 1e9,
         "roofline_images_per_second": case.batch_per_chip / step_seconds,
         "collectives": hlo_traffic.collectives(text),
         "memory_traffic_by_module": {name: round(size, 4) for name, size in modules.items()},

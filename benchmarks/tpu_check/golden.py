@@ -32,9 +32,9 @@ def rows(small: bool) -> Iterator[Row]:
 def _float32() -> tuple[bool, str]:
     golden = load(_CASE)
     variant, weights, images = case_inputs(golden)
-    model = create_model(variant, num_classes=int(golden["num_classes"]))
-    with jax.default_matmul_precision("highest"):
-        logits, maps = logits_and_maps(model, load_state_dict(model, weights), images)
+    num_classes = int(golden["num_classes"])
+    model = create_model(variant, num_classes=num_classes, precision="highest")
+    logits, maps = logits_and_maps(model, load_state_dict(model, weights), images)
     differences = [
         np.abs(ours - theirs).max()
         for ours, theirs in ((logits, golden["logits"]), (maps[3], golden["stage4"]))
