@@ -15,6 +15,7 @@ from shunted_jax.ops.convolution import convolution
 from shunted_jax.ops.depthwise import depthwise_conv3x3
 from shunted_jax.ops.gelu import gelu
 from shunted_jax.ops.layer_norm import layer_norm
+from tests.support.draws import draw
 from tests.support.quick import quick_jit
 from tests.support.tolerances import looser
 
@@ -40,11 +41,6 @@ CASES = {
 }
 
 
-def draw(shapes, dtype=jnp.float32, seed=0):
-    rng = np.random.default_rng(seed)
-    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
-
-
 def both(results):
     """Returns what `results(compute)` are here, and in plain JAX on a CPU."""
     ours = jax.device_get(quick_jit(partial(results, "auto"))())
@@ -64,7 +60,7 @@ def assert_close(ours, theirs, tolerance):
 @pytest.mark.parametrize("case", CASES)
 def test_forms_agree_in_value_and_in_derivatives_of_both_orders(case):
     function, shapes = CASES[case]
-    point, along = draw(shapes), draw(shapes, seed=1)
+    point, along = draw(*shapes), draw(*shapes, seed=1)
 
     def results(compute):
         def loss(*arguments):
@@ -87,10 +83,10 @@ def test_forms_agree_in_value_and_in_derivatives_of_both_orders(case):
 @pytest.mark.parametrize("case", CASES)
 def test_bfloat16_is_float32_rounded(case):
     function, shapes = CASES[case]
-    halves = draw(shapes, jnp.bfloat16)
+    halves = draw(*shapes, dtype=jnp.bfloat16)
     exact = [array.astype(jnp.float32) for array in halves]
 
-    dout = draw([jax.eval_shape(function, *exact).shape], seed=2)[0]
+    dout = draw(jax.eval_shape(function, *exact).shape, seed=2)[0]
 
     def results(compute):
         arguments = halves if compute == "auto" else exact
@@ -109,7 +105,7 @@ def test_bfloat16_is_float32_rounded(case):
 def test_a_cpus_program_has_no_convolution_that_is_slow_there_and_others_have_them(case):
     function, shapes = CASES[case]
     program = jax.jit(jax.grad(lambda *a: jnp.sum(jnp.sin(function(*a))), (0, 1)))
-    traced = program.trace(*draw(shapes))
+    traced = program.trace(*draw(*shapes))
     for platform in ("cpu", "tpu", "cuda"):
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         assert ("stablehlo.convolution" in text) == (platform != "cpu"), platform

@@ -10,6 +10,7 @@ from jax import export
 
 from shunted_jax.ops import attention, convolution, cudnn, depthwise
 from shunted_jax.ops.operation import as_tuple
+from tests.support.draws import draw
 
 # Sides, sizes and paddings that are odd and even.
 STRIDED = [
@@ -20,11 +21,6 @@ STRIDED = [
     ((2, 5, 8, 3), 4, 0),
     ((1, 7, 7, 2), 4, 1),
 ]
-
-
-def draw(*shapes, dtype=jnp.float32):
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
 
 
 def assert_alike(operation, *arrays):

@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 from shunted_jax.ops import attention
+from tests.support.draws import draw
 
 SHAPES = [(2, 6, 3, 8), *[(2, 5, 3, 8)] * 2]
 BIAS = (3, 6, 5)
-
-
-def draw(*shapes, dtype=jnp.float32):
-    rng = np.random.default_rng(0)
-    return [jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
 
 
 def results(form, arrays, dout):
