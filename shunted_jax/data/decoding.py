@@ -88,7 +88,7 @@ class EncodedImage:
             # Stray bytes behind the pixels are common.
             if all_pixels_are_there(error):
                 return simplejpeg.decode_jpeg(self._encoded, colorspace, strict=False, **size)
-            raise BadImageError(f"a damaged JPEG file: {error}") from None
+            raise BadImageError(f"a JPEG file, damaged or of a rare kind: {error}") from None
 
 
 def check_size(height: int, width: int) -> None:
@@ -105,8 +105,8 @@ def _open(encoded: bytes) -> Image.Image:
     except UnidentifiedImageError:
         if encoded.startswith(_TIFF):
             raise BadImageError(
-                "a TIFF of a kind that Pillow cannot read, such as floats in colour: save it as 8 "
-                "bits"
+                "a TIFF that is damaged, or of a kind that Pillow cannot read, such as floats in "
+                "colour: save it as 8 bits"
             ) from None
         raise BadImageError("not an image file of any kind that Pillow knows") from None
 

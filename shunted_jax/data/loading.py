@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from shunted_jax.data.bad_images import BadImageError
+from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
@@ -90,6 +91,18 @@ class LoadForEvaluation:
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),
         }
+
+
+def reason_of(source: Source, number: int) -> str:
+    """Returns why an example that was skipped cannot be decoded; rows do not carry it.
+
+    Nothing is returned of what is bad for one crop alone, or is not bad any more.
+    """
+    try:
+        EncodedImage(source.examples[number]["image"]).decode()
+    except BadImageError as error:
+        return str(error)
+    return ""
 
 
 def _bad_image_error(source: Source, number: int, error: BadImageError) -> UserError:

@@ -107,6 +107,13 @@ def test_what_is_not_whole_is_refused(name):
         EncodedImage(DAMAGED[name]).decode()
 
 
+def test_a_jpeg_of_12_bits_is_not_called_damaged_alone():
+    jpeg = bytearray(JPEG)
+    jpeg[jpeg.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(BadImageError, match="or of a rare kind: .*precision 12"):
+        EncodedImage(bytes(jpeg)).decode()
+
+
 def test_some_of_those_would_pass_in_silence():
     # Why the strictness: Pillow fills what is missing with grey.
     for name in ("truncated and closed", "truncated CMYK, closed"):

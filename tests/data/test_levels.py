@@ -127,7 +127,10 @@ UNKNOWN = {
     "signed": (tiff(LEVELS.astype(np.int16), samples="signed"), "signed 16-bit integers"),
     "32 bits": (tiff(LEVELS.astype(np.uint32)), "32-bit integers"),
     "signed 32 bits": (saved(LEVELS.astype(np.int32), "tiff"), "signed 32-bit integers"),
-    "64-bit floats": (tiff(FLOATS.astype(np.float64), samples="floats"), "kind that Pillow cannot"),
+    "64-bit floats": (
+        tiff(FLOATS.astype(np.float64), samples="floats"),
+        "a kind that Pillow cannot",
+    ),
     # Pillow would take the low bytes of such colours for the high ones of others.
     "colours apart": (tiff(COLOURS, photometric=2, planar=2), "16 bits whose colours stand apart"),
 }
@@ -136,7 +139,7 @@ UNKNOWN = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_is_not_known_is_refused_by_name(name):
     encoded, message = UNKNOWN[name]
-    with pytest.raises(BadImageError, match=f"^a TIFF of (a )?{message}.*save"):
+    with pytest.raises(BadImageError, match=f"^a TIFF .*of {message}.*save"):
         EncodedImage(encoded).decode()
 
 

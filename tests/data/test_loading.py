@@ -98,7 +98,8 @@ def test_skipped_images_are_counted_and_named_once(source, workers, caplog):
     assert np.bincount(labels, minlength=8).tolist() == [10, 5, 0, 0, 15, 5, 5, 0]
     named = [record.getMessage() for record in caplog.records]
     assert sorted(named) == [
-        f"example {i} of letters, train ({i}.png) cannot be decoded: skipped" for i in BAD
+        f"example {i} of letters, train ({i}.png) cannot be decoded (an empty file): skipped"
+        for i in BAD
     ]
 
 
