@@ -16,7 +16,7 @@ from shunted_jax.reporting.pictures import plot_contact_sheet, plot_curves, plot
 
 NAMES = {
     "coin_$": "coin_$",
-    "$\\frac{": "$\\frac{",  # no formula
+    "$\\frac{$": "$\\frac{$",  # no formula
     "a^2 & 50 %": "a^2 & 50 %",
     os.fsdecode(b"caf\xe9"): "caf\\xe9",
     "two\nlines": "two\\nlines",
