@@ -113,7 +113,7 @@ def score_all(
     evaluation = Evaluation(*(task.sum_up(of_one) for of_one in zip(*outputs, strict=True)))
     if not evaluation.scores.examples:
         raise UserError(
-            f"none of the {len(source):,} images of {source.name} can be decoded: there is nothing "
-            "to score; without --config.data.on_bad_image=skip the reason is said"
+            f"none of the {len(source):,} images of {source.name} can be decoded, for the reasons "
+            "above: there is nothing to score"
         )
     return evaluation
