@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from shunted_jax.convert.command import convert_file, export_file
 from shunted_jax.errors import RunError, UserError
 from shunted_jax.models import list_models
+from shunted_jax.terminal import print_any_name
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -62,4 +63,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    print_any_name()
     sys.exit(main())

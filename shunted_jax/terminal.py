@@ -8,3 +8,9 @@ def on_terminal() -> bool:
     """Returns whether there is a terminal that can show a progress bar."""
     # A terminal that does not know its size, as some job runners give, shows no bar.
     return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0
+
+
+def print_any_name() -> None:
+    r"""Lets stdout print any name: what its encoding lacks is written as `\xe9`, as stderr does."""
+    if sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")

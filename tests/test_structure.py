@@ -19,9 +19,9 @@ _GROUND = {"adapters", "errors"}
 _STORAGE = {*_GROUND, "storage"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
-_DATA = {*_CONFIG, "terminal", "data"}
+_DATA = {*_CONFIG, "names", "terminal", "data"}
 _WEIGHTS = {*_NETWORK, *_STORAGE, "checkpoints", "convert", "pretrained"}
-_REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "terminal", "reporting"}
+_REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "names", "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
 _STEP = {*_TASKS, "training/devices", "training/step"}
 _TRAINING = {*_STEP, *_WEIGHTS, "training"}
@@ -29,6 +29,7 @@ _TRAINING = {*_STEP, *_WEIGHTS, "training"}
 MAY_REACH = {
     "adapters": set(),
     "errors": {"adapters"},
+    "names": set(),
     "terminal": set(),
     "retired": set(),
     "storage": _STORAGE,
@@ -53,6 +54,7 @@ MAY_REACH = {
 # What is not to be reached from a room, of other people's packages.
 NOT_REACHED = {
     "errors": {"jax", "flax"},
+    "names": {"jax", "flax"},
     "terminal": {"jax", "flax"},
     "retired": {"jax", "flax"},
     "config_checks": {"jax", "flax"},

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from shunted_jax.adapters.matplotlib import Figure, png_of
 
 
 def draw_ratios(results: list[dict], path: Path) -> None:
@@ -17,7 +15,8 @@ def draw_ratios(results: list[dict], path: Path) -> None:
         path: of the PNG.
     """
     names = list(dict.fromkeys(name for r in results for name in r["images_per_second"]))
-    figure, axes = plt.subplots(figsize=(9, 0.6 + 0.75 * len(results)), layout="constrained")
+    figure = Figure(figsize=(9, 0.6 + 0.75 * len(results)), layout="constrained")
+    axes = figure.subplots()
     height = 0.8 / len(names)
     for row, name in enumerate(names):
         ratios = [result.get("relative", {}).get(name, np.nan) for result in results]
@@ -32,8 +31,7 @@ def draw_ratios(results: list[dict], path: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("images a second, relative to the fastest PyTorch form of the same run")
     figure.legend(loc="outside upper center", ncols=len(names))
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    path.write_bytes(png_of(figure))
 
 
 def draw_growth(results: list[dict], path: Path) -> None:
@@ -43,7 +41,8 @@ def draw_growth(results: list[dict], path: Path) -> None:
         results: as `report.summarise` returns them, with one contestant.
         path: of the PNG.
     """
-    figure, (speed, memory) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    speed, memory = figure.subplots(1, 2)
     results = [result for result in results if "ours" in result["images_per_second"]]
     for size in sorted({result["size"] for result in results}):
         rows = sorted((r for r in results if r["size"] == size), key=lambda r: r["batch"])
@@ -61,5 +60,4 @@ def draw_growth(results: list[dict], path: Path) -> None:
         axes.legend()
     memory.set_yscale("log", base=2)
     speed.set_ylim(bottom=0)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    path.write_bytes(png_of(figure))

@@ -17,6 +17,7 @@ from ml_collections import config_flags
 from shunted_jax.adapters.orbax import hush_failed_saves
 from shunted_jax.config import Config, Section, no_field, resolve
 from shunted_jax.errors import PreemptedError, RunError, UserError
+from shunted_jax.terminal import print_any_name
 from shunted_jax.training.devices import distributed
 
 
@@ -35,6 +36,7 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
     says how.
     """
     hush_failed_saves()
+    print_any_name()
     try:
         app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
     except UserError as error:

@@ -19,6 +19,7 @@ from shunted_jax.commands.command_line import log_to_stderr
 from shunted_jax.data.builders import imagenet, tfrecords
 from shunted_jax.data.builders.digits import Digits
 from shunted_jax.errors import UserError
+from shunted_jax.terminal import print_any_name
 
 
 def prepare_digits(data_dir: str | os.PathLike | None) -> Path:
@@ -103,4 +104,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     log_to_stderr()
+    print_any_name()
     sys.exit(main())

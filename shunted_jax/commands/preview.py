@@ -55,12 +55,12 @@ def _shown(augmented: Augmented, config: Config) -> np.ndarray:
     return np.clip(np.round(255 * pixels), 0, 255).astype(np.uint8)
 
 
-def _captions(augmented: Augmented, names: list[str]) -> list[str]:
+def _captions(augmented: Augmented, names: list[str]) -> list[list[str]]:
     kept = float(augmented.kept)
     if kept == 1:
-        return names
+        return [[name] for name in names]
     pairs = zip(names, reversed(names), strict=True)
-    return [f"{kept:.2f} {own}\n{1 - kept:.2f} {partner}" for own, partner in pairs]
+    return [[f"{kept:.2f} {own}", f"{1 - kept:.2f} {partner}"] for own, partner in pairs]
 
 
 def main(argv: list[str]) -> None:

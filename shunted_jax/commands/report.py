@@ -1,6 +1,7 @@
 """The end of a run on the screen: the score, where everything is, how to go on."""
 
 import json
+import logging
 import os
 import shlex
 import sys
@@ -10,31 +11,43 @@ from pathlib import Path
 from etils import epath
 
 from shunted_jax.commands.command_line import without_flag
+from shunted_jax.errors import in_a_line
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.reporting.pictures import plot_curves
 from shunted_jax.storage import in_bucket
 from shunted_jax.training.evaluation import Evaluation
 from shunted_jax.training.run import Run
 
+logger = logging.getLogger(__name__)
+
 
 def write_pictures(run: Run, evaluation: Evaluation, workdir: epath.Path) -> None:
-    """Writes `curves.png` and `predictions.png` into `workdir`.
+    """Writes `curves.png` and `predictions.png` into `workdir`; logs what cannot be drawn, and why.
 
     Args:
         run: what was trained on what.
         evaluation: of the run's end.
         workdir: the run's folder, with its `metrics.jsonl`.
     """
-    title = f"{run.config.model.name} on {run.config.data.dataset}: {evaluation.headline()}"
-    records = read_metrics(workdir / "metrics.jsonl")
-    plot_curves(records, run.task.curves, workdir / "curves.png", title)
-    run.task.plot_predictions(evaluation.scores, run.eval_source, workdir / "predictions.png")
+
+    def draw_curves(path: epath.Path) -> None:
+        title = f"{run.config.model.name} on {run.config.data.dataset}: {evaluation.headline()}"
+        plot_curves(read_metrics(workdir / "metrics.jsonl"), run.task.curves, path, title)
+
+    def draw_predictions(path: epath.Path) -> None:
+        run.task.plot_predictions(evaluation.scores, run.eval_source, path)
+
+    for name, draw in (("curves.png", draw_curves), ("predictions.png", draw_predictions)):
+        try:
+            draw(workdir / name)
+        except Exception as error:  # whatever it is, the run is done and its report is to come
+            logger.warning("%s is not drawn: %s", workdir / name, in_a_line(error))
 
 
 def closing_report(
     run: Run, evaluation: Evaluation, workdir: epath.Path, command: Sequence[str]
 ) -> str:
-    """Returns the last thing on the screen.
+    """Returns the last thing on the screen; of pictures it names those that were drawn.
 
     Args:
         run: what was trained on what.
@@ -46,9 +59,9 @@ def closing_report(
         "checkpoint": workdir / "checkpoints" / str(run.total_steps),
         "metrics": workdir / "metrics.jsonl",
         "TensorBoard": workdir / "tensorboard",
-        "curves": workdir / "curves.png",
-        "predictions": workdir / "predictions.png",
     }
+    pictures = {"curves": workdir / "curves.png", "predictions": workdir / "predictions.png"}
+    files |= {name: path for name, path in pictures.items() if path.exists()}
     lines = [
         "",
         *evaluation.in_lines("test "),

@@ -4,6 +4,8 @@ JPEGs are decoded by libjpeg-turbo through simplejpeg, to the very pixels that P
 three quarters of its time (`python -m benchmarks.input`). Everything else goes to Pillow, which
 knows the rest: CMYK, PNG, WebP and so on, by what a file holds and not by its name. A camera's EXIF
 rotation is ignored, as the published pipeline does.
+
+Importing this sets Pillow's own limit for this process to that of `MOST_PIXELS`.
 """
 
 import io
@@ -14,12 +16,15 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from shunted_jax.adapters.simplejpeg import all_pixels_are_there
+from shunted_jax.data import levels
+from shunted_jax.data.bad_images import BadImageError
+
+# What is decoded at once: 2 GB, as Pillow holds it. A file of some bytes may claim more.
+MOST_PIXELS = 2**29
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # from twice as many on, it refuses
 
 _JPEG = b"\xff\xd8"
-
-
-class BadImageError(ValueError):
-    """An image file that cannot be decoded in full."""
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class EncodedImage:
@@ -32,6 +37,8 @@ class EncodedImage:
 
     def __init__(self, encoded: bytes):
         """Reads the header of `encoded`, an image file; raises `BadImageError` if there is none."""
+        if not encoded:
+            raise BadImageError("an empty file")
         self._encoded = encoded
         self._pillow = None
         self._colorspace = None
@@ -43,7 +50,7 @@ class EncodedImage:
             except ValueError as error:
                 raise BadImageError(f"a JPEG file without a whole header: {error}") from None
         else:
-            self._pillow = _with_pillow(Image.open, io.BytesIO(encoded))
+            self._pillow = _with_pillow(_open, encoded)
             self.width, self.height = self._pillow.size
 
     def decode(self, reduce: int = 1) -> np.ndarray:
@@ -57,7 +64,8 @@ class EncodedImage:
             uint8 [height, width, 3]; a grey image has three equal channels.
 
         Raises:
-            BadImageError: the file is truncated or damaged.
+            BadImageError: the file is truncated or damaged, too large, or of a kind whose pixels
+                Pillow would get wrong.
         """
         if self._colorspace is None:
             return _with_pillow(_rgb, self._pillow)
@@ -68,6 +76,7 @@ class EncodedImage:
         return self._decode_jpeg("RGB", reduce)
 
     def _decode_jpeg(self, colorspace: str, reduce: int) -> np.ndarray:
+        check_size(self.height // reduce, self.width // reduce)
         size = {
             "min_height": -(-self.height // reduce),
             "min_width": -(-self.width // reduce),
@@ -79,10 +88,35 @@ class EncodedImage:
             # Stray bytes behind the pixels are common.
             if all_pixels_are_there(error):
                 return simplejpeg.decode_jpeg(self._encoded, colorspace, strict=False, **size)
-            raise BadImageError(f"a damaged JPEG file: {error}") from None
+            raise BadImageError(f"a JPEG file, damaged or of a rare kind: {error}") from None
+
+
+def check_size(height: int, width: int) -> None:
+    """Raises `BadImageError` for an image that is too large to be held."""
+    if height * width > MOST_PIXELS:
+        raise BadImageError(
+            f"too large: {width:,} x {height:,} pixels, and {MOST_PIXELS:,} are the most"
+        )
+
+
+def _open(encoded: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(encoded))
+    except UnidentifiedImageError:
+        if encoded.startswith(_TIFF):
+            raise BadImageError(
+                "a TIFF that is damaged, or of a kind that Pillow cannot read, such as floats in "
+                "colour: save it as 8 bits"
+            ) from None
+        raise BadImageError("not an image file of any kind that Pillow knows") from None
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
+    levels.check_order(image)
+    if levels.are_wide(image):
+        return np.repeat(levels.to_8_bits(image)[..., None], 3, axis=2)
+    if image.mode == "La":  # grey that was multiplied by its opacity, as in some TIFFs
+        image = image.convert("LA")
     return np.asarray(image.convert("RGB"))
 
 
@@ -92,7 +126,10 @@ def _with_pillow(function, *arguments):
             # Of what does not concern pixels, such as EXIF data or a palette's transparency.
             warnings.simplefilter("ignore")
             return function(*arguments)
-    except UnidentifiedImageError:
-        raise BadImageError("not an image file of any kind that Pillow knows") from None
+    except BadImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        size = str(error).partition(", could")[0]  # with the limit
+        raise BadImageError(f"too large: {size}") from None
     except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
         raise BadImageError(f"a damaged image file: {error}") from None

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from shunted_jax.data.reading import read_image_file
 from shunted_jax.errors import UserError
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -54,15 +55,20 @@ class FolderExamples(Sequence):
         return len(self._labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"example {index} of {len(self)}")
-        start = self._ends[index - 1] if index else 0
-        file_name = os.fsdecode(self._files[start : self._ends[index]])
+        """Reads example `index`; raises `BadImageError` and `RunError` as `read_image_file`."""
+        file_name = self.file_name(index)
         return {
-            "image": (self._folder / file_name).read_bytes(),
+            "image": read_image_file(self._folder / file_name),
             "label": int(self._labels[index]),
             "file_name": file_name,
         }
+
+    def file_name(self, index: int) -> str:
+        """Returns where example `index` is below the folder, without reading it."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"example {index} of {len(self)}")
+        start = self._ends[index - 1] if index else 0
+        return os.fsdecode(self._files[start : self._ends[index]])
 
 
 class _Listing(tfds.core.SplitInfo):

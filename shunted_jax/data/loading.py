@@ -1,4 +1,4 @@
-"""From an example's number to a row of a batch, and what becomes of images that cannot be decoded.
+"""From an example's number to a row of a batch, and what becomes of bad images.
 
 A bad image either stops the run with the example's name, or is skipped: training takes the next
 example that can be read in its place, the same one every time, and evaluation leaves it out. Rows
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from shunted_jax.data.decoding import BadImageError
+from shunted_jax.data.bad_images import BadImageError
+from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
 from shunted_jax.errors import UserError
@@ -40,8 +41,8 @@ class LoadForTraining:
         bad = NONE_BAD
         for attempt in range(_MOST_IN_A_ROW):
             number = (index + attempt) % len(self.source)
-            example = self.source.examples[number]
             try:
+                example = self.source.examples[number]
                 image = self.transform(example["image"], rng)
             except BadImageError as error:
                 if self.on_bad_image == "raise":
@@ -75,9 +76,9 @@ class LoadForEvaluation:
         """Loads example `position`; raises `UserError` if it is bad and not to be skipped."""
         image, label, bad = None, 0, NONE_BAD
         if position < len(self.source):
-            example = self.source.examples[position]
-            label = example["label"]
             try:
+                example = self.source.examples[position]
+                label = example["label"]
                 image = self.transform(example["image"])
             except BadImageError as error:
                 if self.on_bad_image == "raise":
@@ -90,6 +91,18 @@ class LoadForEvaluation:
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),
         }
+
+
+def reason_of(source: Source, number: int) -> str:
+    """Returns why an example that was skipped cannot be decoded; rows do not carry it.
+
+    Nothing is returned of what is bad for one crop alone, or is not bad any more.
+    """
+    try:
+        EncodedImage(source.examples[number]["image"]).decode()
+    except BadImageError as error:
+        return str(error)
+    return ""
 
 
 def _bad_image_error(source: Source, number: int, error: BadImageError) -> UserError:

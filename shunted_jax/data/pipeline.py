@@ -20,7 +20,7 @@ import numpy as np
 
 from shunted_jax.adapters.grain import InARow, start_helper_of_workers
 from shunted_jax.config import Config
-from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining
+from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining, reason_of
 from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source
 from shunted_jax.errors import UserError
@@ -58,7 +58,10 @@ class Batches(Iterator[Batch]):
             self._of_bad_images.append(self._count)
             if number not in self._named:
                 self._named.add(number)
-                logger.warning("%s cannot be decoded: skipped", self._source.describe(int(number)))
+                reason = reason_of(self._source, int(number))
+                why = f" ({reason})" if reason else ""
+                name = self._source.describe(int(number))
+                logger.warning("%s cannot be decoded%s: skipped", name, why)
         self._count += 1
         return batch
 

@@ -6,6 +6,9 @@ import threading
 import numpy as np
 from PIL import Image
 
+from shunted_jax.data.bad_images import BadImageError
+from shunted_jax.data.decoding import MOST_PIXELS
+
 try:
     import cykooz_resizer
 except ModuleNotFoundError:  # it has no wheels for some platforms, and is quick, not necessary
@@ -67,8 +70,16 @@ def resize_and_center_crop(image: np.ndarray, short_side: int, size: int) -> np.
 
     Returns:
         uint8 [size, size, 3].
+
+    Raises:
+        BadImageError: the image is so much longer than wide that it would not fit into memory.
     """
     height, width = resized_shape(*image.shape[:2], short_side)
+    if height * width > MOST_PIXELS:
+        raise BadImageError(
+            f"{image.shape[1]:,} x {image.shape[0]:,} pixels: with a short side of {short_side} it "
+            f"would have {height * width:,} of them, and {MOST_PIXELS:,} are the most; cut it"
+        )
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
     # Halves to even, as Python and the published pipeline round.
     top, left = round((height - size) / 2), round((width - size) / 2)

@@ -9,6 +9,7 @@ from etils import epath
 
 from shunted_jax.data.folders import FolderExamples
 from shunted_jax.errors import UserError
+from shunted_jax.names import readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Source:
 
     Attributes:
         examples: random access to {"image": encoded bytes, "label": int}, with a "file_name" where
-            there is one; it can be pickled.
+            there is one; it can be pickled. If it reads files that may be bad, it has a method
+            `file_name`, which names them unread.
         class_names: what each label stands for.
         name: what to call it in messages, such as "imagenet2012, train".
     """
@@ -31,10 +33,13 @@ class Source:
 
     def describe(self, index: int) -> str:
         """Returns how to find an example: its number, and its file's name if it has one."""
-        file_name = self.examples[index].get("file_name")
+        unread = getattr(self.examples, "file_name", None)
+        file_name = unread(index) if unread else self.examples[index].get("file_name")
         if isinstance(file_name, bytes):
             file_name = file_name.decode(errors="replace")
-        return f"example {index} of {self.name}" + (f" ({file_name})" if file_name else "")
+        return readable(
+            f"example {index} of {self.name}" + (f" ({file_name})" if file_name else "")
+        )
 
 
 def open_source(dataset: str, split: str, data_dir: str | None = None) -> Source:

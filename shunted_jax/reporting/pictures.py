@@ -1,16 +1,23 @@
-"""Pictures of a run: its curves, and what the network made of some test images."""
+"""Pictures of a run: its curves, and what the network made of some test images.
+
+Whatever is written into a picture goes through `_text`: people's names are text, never markup.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
-from matplotlib.figure import Figure
+
+from shunted_jax.adapters.matplotlib import Figure, plain_text, png_of
+from shunted_jax.names import readable
 
 _BLUE, _ORANGE, _RED, _GREY = "#1f5fa8", "#d9730d", "#c62828", "#9aa5b1"
 _SCORE_COLORS = (_BLUE, _ORANGE, _RED)
 _COLUMNS, _MOST_IMAGES = 8, 32
+_IN_A_TITLE, _UNDER_AN_IMAGE = 100, 20  # characters
 
 
+@plain_text()
 def plot_curves(
     records: Sequence[dict[str, float]], scores: Mapping[str, str], path: epath.Path, title: str
 ) -> None:
@@ -23,7 +30,7 @@ def plot_curves(
         title: over the picture.
     """
     figure = Figure(figsize=(14, 4.2), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_text(title, _IN_A_TITLE))
     loss_axes, score_axes, rate_axes = figure.subplots(1, 3)
     _draw(loss_axes, records, "train/loss", "training, as optimized", _GREY)
     _draw(loss_axes, records, "eval/loss", "test", _BLUE, marker="o")
@@ -50,9 +57,10 @@ def _draw(axes, records, name, label, color, *, marker=None, scale=1):
         axes.plot(*zip(*points, strict=True), label=label, color=color, marker=marker, markersize=4)
 
 
+@plain_text()
 def plot_contact_sheet(
     images: Sequence[np.ndarray],
-    captions: Sequence[str],
+    captions: Sequence[Sequence[str]],
     path: epath.Path,
     title: str,
     columns: int,
@@ -61,28 +69,25 @@ def plot_contact_sheet(
 
     Args:
         images: uint8 [height, width, 3] each.
-        captions: one an image, of one or two lines.
+        captions: one an image, of one or two lines each.
         path: of the PNG to write.
         title: over the picture.
         columns: how many images a row has.
     """
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.7 * columns, 2.1 * rows + 0.4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_text(title, _IN_A_TITLE))
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for axes, image, caption in zip(figure.axes, images, captions, strict=False):
         axes.imshow(image)
-        shortened = [_shorten(line) for line in caption.split("\n")]
-        axes.set_xlabel("\n".join(shortened), fontsize=8)
+        lines = [_text(line, _UNDER_AN_IMAGE) for line in caption]
+        axes.set_xlabel("\n".join(lines), fontsize=8)
     _save(figure, path)
 
 
-def _shorten(text: str, most: int = 20) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
+@plain_text()
 def plot_predictions(
     image_of: Callable[[int], np.ndarray],
     labels: np.ndarray,
@@ -108,8 +113,11 @@ def plot_predictions(
     for axes in figure.subplots(rows, _COLUMNS, squeeze=False).flat:
         axes.axis("off")
     for axes, index in zip(figure.axes, wrong_first, strict=False):
-        predicted, real = class_names[predictions[index]], class_names[labels[index]]
-        right = predicted == real
+        right = predictions[index] == labels[index]
+        predicted, real = (
+            _text(class_names[label], _UNDER_AN_IMAGE)
+            for label in (predictions[index], labels[index])
+        )
         axes.imshow(image_of(int(index)))
         axes.set_title(
             predicted if right else f"{predicted}, is {real}",
@@ -119,6 +127,13 @@ def plot_predictions(
     _save(figure, path)
 
 
+def _text(text: str, most: int) -> str:
+    text = readable(text)
+    if len(text) <= most:
+        return text
+    # Both ends tell names apart, and a title's last words are the score.
+    return f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
 def _save(figure: Figure, path: epath.Path) -> None:
-    with path.open("wb") as file:
-        figure.savefig(file, format="png", dpi=120)
+    path.write_bytes(png_of(figure))  # drawn in full before anything is written

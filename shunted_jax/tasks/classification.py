@@ -17,6 +17,7 @@ from shunted_jax.data.pipeline import Batches, eval_batches, train_batches
 from shunted_jax.data.recipe import make_eval_transform
 from shunted_jax.data.sources import Source
 from shunted_jax.models import ShuntedTransformer
+from shunted_jax.names import readable
 from shunted_jax.reporting.pictures import plot_predictions
 from shunted_jax.tasks.metrics import Mean, Metrics, correct_in_top_k, score
 from shunted_jax.tasks.network import make_classifier
@@ -61,14 +62,15 @@ class Accuracy:
     def per_class(self, class_names: Sequence[str]) -> list[tuple]:
         """Returns a row for each class, in the labels' order, under one of the columns' names.
 
-        The accuracy of a class without examples is an empty text.
+        The accuracy of a class without examples is an empty text. A name's bytes that are not
+        UTF-8, and its control characters, are written as `readable` writes them.
         """
         count = len(class_names)
         examples = np.bincount(self.labels, minlength=count).tolist()
         right = self.labels[self.labels == self.predictions]
         correct = np.bincount(right, minlength=count).tolist()
         rows = [
-            (label, name, all_of, right_of, right_of / all_of if all_of else "")
+            (label, readable(name), all_of, right_of, right_of / all_of if all_of else "")
             for label, (name, all_of, right_of) in enumerate(
                 zip(class_names, examples, correct, strict=True)
             )

@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from shunted_jax.data.sources import Source
+from shunted_jax.errors import UserError
 from shunted_jax.tasks import Scores, Task
 from shunted_jax.training.devices.prefetch import prefetch_to_device
 from shunted_jax.training.run import Run
@@ -96,6 +97,9 @@ def score_all(
 
     Returns:
         The evaluation; None where it was broken off.
+
+    Raises:
+        UserError: every image is bad, and was skipped.
     """
     batches = task.eval_batches(source)
     outputs = []
@@ -106,4 +110,10 @@ def score_all(
             )
             if stop():
                 return None
-    return Evaluation(*(task.sum_up(of_candidate) for of_candidate in zip(*outputs, strict=True)))
+    evaluation = Evaluation(*(task.sum_up(of_one) for of_one in zip(*outputs, strict=True)))
+    if not evaluation.scores.examples:
+        raise UserError(
+            f"none of the {len(source):,} images of {source.name} can be decoded, for the reasons "
+            "above: there is nothing to score"
+        )
+    return evaluation

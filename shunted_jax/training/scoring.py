@@ -115,7 +115,7 @@ def write_score(score: Score, folder: str | os.PathLike) -> None:
     table = io.StringIO()
     rows = score.evaluation.scores.per_class(score.class_names)
     csv.writer(table, lineterminator="\n").writerows(rows)
-    (folder / "per_class.csv").write_text(table.getvalue())
+    (folder / "per_class.csv").write_bytes(table.getvalue().encode())  # UTF-8 in any locale
 
 
 def _check_classes(

@@ -49,7 +49,7 @@ def test_without_mixing_the_hosts_images_are_shown_as_they_are(shown, tree):
     expected = next(batches)
     batches.close()
     np.testing.assert_array_equal(np.stack(images), expected["image"])
-    assert captions == [source.class_names[label] for label in expected["label"]]
+    assert captions == [[source.class_names[label]] for label in expected["label"]]
 
 
 def test_captions_have_both_labels_and_weights_that_add_up(shown):
@@ -57,7 +57,10 @@ def test_captions_have_both_labels_and_weights_that_add_up(shown):
     assert len(images) == len(captions) == 24
     for row in range(3):
         of_row = captions[8 * row : 8 * row + 8]
-        parsed = [re.fullmatch(r"(\d\.\d\d) (\w+)\n(\d\.\d\d) (\w+)", text) for text in of_row]
+        parsed = [
+            re.fullmatch(r"(\d\.\d\d) (\w+)\n(\d\.\d\d) (\w+)", "\n".join(lines))
+            for lines in of_row
+        ]
         assert all(abs(float(match[1]) + float(match[3]) - 1) < 0.011 for match in parsed)
         assert len({match[1] for match in parsed}) == 1  # one weight a batch
         assert [match[2] for match in parsed] == [match[4] for match in reversed(parsed)]

@@ -1,12 +1,15 @@
 """Image files as they come: the pixels that Pillow gives, and nothing where some are missing."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from shunted_jax.data.decoding import BadImageError, EncodedImage
+from shunted_jax.data import decoding
+from shunted_jax.data.decoding import MOST_PIXELS, BadImageError, EncodedImage
 from tests.data.images import encode, photograph, with_pillow
 
 PHOTOGRAPH = photograph(157, 203)
@@ -104,7 +107,58 @@ def test_what_is_not_whole_is_refused(name):
         EncodedImage(DAMAGED[name]).decode()
 
 
+def test_a_jpeg_of_12_bits_is_not_called_damaged_alone():
+    jpeg = bytearray(JPEG)
+    jpeg[jpeg.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(BadImageError, match="or of a rare kind: .*precision 12"):
+        EncodedImage(bytes(jpeg)).decode()
+
+
 def test_some_of_those_would_pass_in_silence():
     # Why the strictness: Pillow fills what is missing with grey.
     for name in ("truncated and closed", "truncated CMYK, closed"):
         assert with_pillow(DAMAGED[name]).shape == PHOTOGRAPH.shape
+
+
+def png_that_claims(width, height):
+    """Returns a grey PNG of a few bytes whose header has this size."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in chunks
+    )
+
+
+def test_large_images_are_no_bombs():
+    # Pillow's own limit is at 179 million pixels.
+    for width, height in ((13_500, 13_500), (23_170, 23_170)):
+        image = EncodedImage(png_that_claims(width, height))
+        assert (image.height, image.width) == (height, width)
+
+
+def test_bombs_are_refused_with_their_size_and_the_limit():
+    with pytest.raises(BadImageError, match=f"too large.*10000000000 pixels.*{MOST_PIXELS}"):
+        EncodedImage(png_that_claims(100_000, 100_000))
+    jpeg = bytearray(JPEG)
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 65_000, 50_000)
+    image = EncodedImage(bytes(jpeg))
+    with pytest.raises(BadImageError, match=f"50,000 x 65,000 pixels, and {MOST_PIXELS:,} are"):
+        image.decode()
+
+
+def test_the_limit_is_of_what_is_decoded(monkeypatch):
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 157 * 203 // 4 + 203)
+    with pytest.raises(BadImageError, match="too large"):
+        EncodedImage(JPEG).decode()
+    assert EncodedImage(JPEG).decode(reduce=2).shape == (79, 102, 3)
+
+
+@pytest.mark.proof
+def test_182_million_pixels_are_decoded():
+    buffer = io.BytesIO()
+    Image.new("1", (13_500, 13_500), 1).save(buffer, format="png")
+    pixels = EncodedImage(buffer.getvalue()).decode()
+    assert pixels.shape == (13_500, 13_500, 3)
+    assert pixels[0, 0, 0] == pixels[-1, -1, 2] == 255

@@ -1,6 +1,7 @@
 """Images that cannot be decoded: named and refused, or replaced, counted and named."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTrainin
 from shunted_jax.data.pipeline import eval_batches, train_batches
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
-from shunted_jax.errors import UserError
+from shunted_jax.errors import RunError, UserError
 from tests.data.images import encode, photograph, write_tree
 
 TRAIN = TrainTransform(PaddedCrop(32, 0), flip_prob=0.0)
@@ -97,7 +98,8 @@ def test_skipped_images_are_counted_and_named_once(source, workers, caplog):
     assert np.bincount(labels, minlength=8).tolist() == [10, 5, 0, 0, 15, 5, 5, 0]
     named = [record.getMessage() for record in caplog.records]
     assert sorted(named) == [
-        f"example {i} of letters, train ({i}.png) cannot be decoded: skipped" for i in BAD
+        f"example {i} of letters, train ({i}.png) cannot be decoded (an empty file): skipped"
+        for i in BAD
     ]
 
 
@@ -109,9 +111,56 @@ def test_evaluation_counts_them_too(source):
     assert batches.bad_images(len(taken)) == 3
 
 
-def test_a_file_that_vanished_is_no_bad_image(tmp_path):
-    source = open_source(write_tree(tmp_path, {"train": {"cat": 2}}), "train")
-    for file in (tmp_path / "train" / "cat").iterdir():
+@pytest.fixture
+def tree(tmp_path):
+    """Returns a folder of four images in two classes, and three files that cannot be read."""
+    folder = tmp_path / "tree"
+    write_tree(folder, {"train": {"cat": 2, "dog": 2}})
+    (folder / "train" / "cat" / "nowhere.jpg").symlink_to("gone.jpg")
+    (folder / "train" / "dog" / "folder.jpg").mkdir()
+    os.mkfifo(folder / "train" / "dog" / "pipe.jpg")
+    return folder
+
+
+def test_what_cannot_be_read_is_a_bad_image(tree):
+    source = open_source(str(tree), "train")
+    reasons = {"nowhere": "a link to nothing", "folder": "a folder", "pipe": "no file"}
+    assert len(source) == 7
+    found = set()
+    for index in range(7):
+        name = source.describe(index).rpartition("/")[2].partition(".")[0]
+        if name not in reasons:
+            assert LoadForTraining(source, TRAIN)(index, rng())["bad"] == NONE_BAD
+            continue
+        found.add(name)
+        message = rf"{name}.jpg\) cannot be decoded: it is {reasons[name]}.*on_bad_image=skip"
+        with pytest.raises(UserError, match=message):
+            LoadForTraining(source, TRAIN)(index, rng())
+        with pytest.raises(UserError, match=message):
+            LoadForEvaluation(source, EVAL)(index)
+        assert LoadForTraining(source, TRAIN, "skip")(index, rng())["bad"] == index
+        row = LoadForEvaluation(source, EVAL, "skip")(index)
+        assert (row["mask"], row["bad"]) == (False, index)
+    assert found == set(reasons)
+
+
+def test_files_that_vanish_are_bad_images_until_all_have(tree):
+    source = open_source(str(tree), "train")
+    files = list(tree.glob("train/*/?.jpg"))
+    for file in files[1:]:
         file.unlink()
-    with pytest.raises(FileNotFoundError, match="cat"):
+    row = LoadForTraining(source, TRAIN, "skip")(0, rng())
+    assert row["label"] == ["cat", "dog"].index(files[0].parent.name)
+    files[0].unlink()
+    with pytest.raises(UserError, match="100 images in a row cannot be decoded"):
         LoadForTraining(source, TRAIN, "skip")(0, rng())
+
+
+@pytest.mark.parametrize("batches_of", [train_batches, eval_batches])
+def test_a_folder_that_vanishes_is_not_skipped(tree, batches_of):
+    source = open_source(str(tree), "train")
+    (tree / "train").rename(tree / "elsewhere")
+    batches = batches_of(source, make_config(on_bad_image="skip"))
+    with pytest.raises(RunError, match=r"train/(cat|dog), which was there, cannot be read"):
+        next(batches)
+    batches.close()

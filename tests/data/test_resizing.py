@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from shunted_jax.data import resizing
+from shunted_jax.data.bad_images import BadImageError
 from shunted_jax.data.crops import CenterCrop
 from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.resizing import resize, resize_and_center_crop
@@ -64,3 +65,15 @@ def test_center_crop_of_odd_sizes_rounds_to_even():
     for size, top, left in ((5, 0, 1), (4, 0, 2), (3, 1, 2), (2, 2, 2)):
         cropped = resize_and_center_crop(image, 5, size)
         np.testing.assert_array_equal(cropped, image[top : top + size, left : left + size])
+
+
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1)])
+def test_what_would_not_fit_into_memory_is_refused_by_its_size(shape):
+    size = rf"{shape[1]:,} x {shape[0]:,} pixels.* short side of 256 .*3,932,160,000 of them"
+    with pytest.raises(BadImageError, match=size):
+        resize_and_center_crop(np.zeros((*shape, 3), np.uint8), 256, 224)
+
+
+def test_long_images_are_evaluated():
+    strip = np.full((2, 3000, 3), 7, np.uint8)
+    assert (resize_and_center_crop(strip, 32, 32) == 7).all()

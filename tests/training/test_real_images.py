@@ -1,6 +1,7 @@
 """The published recipe on the data that people have: ImageNet's archives, a folder tree, CIFAR."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.commands import prepare
+from shunted_jax.commands.report import closing_report, write_pictures
 from shunted_jax.config import (
     AugmentConfig,
     Config,
@@ -22,6 +24,7 @@ from shunted_jax.errors import UserError
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
+from shunted_jax.training.scoring import Score, write_score
 from tests.data import archives
 from tests.data.images import encode, photograph, write_tree
 from tests.training.test_bad_runs import stop_after
@@ -93,36 +96,66 @@ def test_imagenet_from_its_archives(make_config, tmp_path):
     assert evaluation.scores.metrics["top1"].count == 11
 
 
+# A folder's name need not be UTF-8, and may look like a formula.
+CAFE, COIN = os.fsdecode(b"caf\xe9"), "coin_$^2"
+
+
 def test_a_folder_tree_with_damaged_files(make_config, tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="shunted_jax")
     tree = write_tree(
-        tmp_path / "tree", {"train": {"cat": 5, "dog": 6, "owl": 4}, "val": {"dog": 5, "owl": 5}}
+        tmp_path / "tree", {"train": {CAFE: 6, "cat": 5, COIN: 4}, "val": {CAFE: 5, COIN: 5}}
     )
     whole = encode(photograph(40, 40))
-    for file in ("train/cat/torn.jpg", "val/owl/torn.jpg"):
+    for file in ("train/cat/torn.jpg", f"val/{COIN}/torn.jpg"):
         (tmp_path / "tree" / file).write_bytes(whole[: len(whole) // 2])
     (tmp_path / "tree/train/cat/wide.png").write_bytes(encode(photograph(8, 90), "png", "P"))
+
+    (tmp_path / "tree" / "train" / CAFE / "folder.jpg").mkdir()
 
     config = make_config(
         dataset=tree, eval_split="val", on_bad_image="skip", epochs=4.0, augment={"repeats": 1}
     )
     run, evaluation, records = train(config, tmp_path / "run")
-    assert len(run.train_source) == 17
+    assert len(run.train_source) == 18
     assert len(run.eval_source) == 11
-    assert records[-1]["data/bad_images"] in (3, 4)  # three epochs are whole, the last is not
+    assert records[-1]["data/bad_images"] in range(6, 9)  # three epochs are whole, the last is not
     assert evaluation.scores.metrics["top1"].count == 10
     torn = next(
-        i for i in range(11) if run.eval_source.examples[i]["file_name"] == "val/owl/torn.jpg"
+        i for i in range(11) if run.eval_source.examples[i]["file_name"] == f"val/{COIN}/torn.jpg"
     )
     assert sorted({*range(11)} - {torn}) == evaluation.scores.indices.tolist()
     labels = [run.eval_source.examples[i]["label"] for i in evaluation.scores.indices]
     np.testing.assert_array_equal(evaluation.scores.labels, labels)
     said = " ".join(record.getMessage() for record in caplog.records)
     assert "train/cat/torn.jpg" in said
-    assert "val/owl/torn.jpg" in said
+    assert r"train/caf\xe9/folder.jpg" in said
+    assert f"val/{COIN}/torn.jpg" in said
     with RunCheckpoints(tmp_path / "run" / "checkpoints", keep=1) as checkpoints:
         meta = checkpoints.restore_meta(checkpoints.latest_step)
-    assert meta.class_names == ["cat", "dog", "owl"]
+    assert meta.class_names == [CAFE, "cat", COIN]
+
+    write_score(Score({}, evaluation, run.eval_source.class_names), tmp_path / "run")
+    lines = (tmp_path / "run" / "per_class.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["0", r"caf\xe9", "5"],
+        ["1", "cat", "0"],
+        ["2", COIN, "5"],
+    ]
+    caplog.clear()
+    write_pictures(run, evaluation, tmp_path / "run")
+    assert not caplog.records
+    for picture in ("curves.png", "predictions.png"):
+        assert (tmp_path / "run" / picture).read_bytes().startswith(b"\x89PNG")
+
+    # The images are gone when they are to be drawn: the run is done all the same.
+    (tmp_path / "run" / "predictions.png").unlink()
+    (tmp_path / "tree" / "val").rename(tmp_path / "elsewhere")
+    write_pictures(run, evaluation, tmp_path / "run")
+    (record,) = caplog.records
+    assert "predictions.png is not drawn: RunError: " in record.getMessage()
+    report = closing_report(run, evaluation, tmp_path / "run", ["train.py"])
+    assert "curves.png" in report
+    assert "predictions.png" not in report
 
 
 def test_replaced_images_are_counted_over_an_interruption(make_config, tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ import pytest
 from shunted_jax.checkpoints import Metadata, Weights, write_weights
 from shunted_jax.config import resolve
 from shunted_jax.data.recipe import make_eval_transform
-from shunted_jax.data.sources import open_source
+from shunted_jax.data.sources import Source, open_source
+from shunted_jax.errors import UserError
 from shunted_jax.models import create_model
 from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training import scoring
@@ -115,6 +116,13 @@ def test_score_is_exact_on_one_device_and_on_eight(
             assert int(row["correct"]) == (right & of_class).sum()
             accuracy = pytest.approx(right[of_class].mean()) if of_class.any() else ""
             assert (float(row["top1"]) if row["top1"] else "") == accuracy
+
+
+def test_a_wholly_bad_split_is_refused(make_config, converted, monkeypatch):
+    nothing = Source([{"image": b"", "label": 0}] * 20, tuple("0123456789"), "nothing, test")
+    monkeypatch.setattr(scoring, "open_source", lambda *_: nothing)
+    with pytest.raises(UserError, match="none of the 20 images of nothing, test can be decoded"):
+        score_checkpoint(make_config(on_bad_image="skip"), converted)
 
 
 def test_classes_that_are_not_the_checkpoints_are_refused(make_config, network, tmp_path):
