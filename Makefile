@@ -9,6 +9,7 @@
 # make gpu-check   on a machine with a GPU: is it right, how fast is it, where does the time go; 12 minutes
 # make gpu-wheels   fetches what such a machine may lack for training, into .whl/
 # make tpu-check   on a machine with a TPU: are the kernels right, and are they fast?
+# make twice   starts a run twice into one new folder, 20 times: one trains, the other says so
 # make torture   kills a run 25 times, and compares its end with that of an undisturbed one
 #
 # PYTHON chooses the interpreter and VENV the environment: make test PYTHON=python3.12 VENV=.venv312
@@ -30,7 +31,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .PHONY: demo test test-quick test-gpu proofs lint mutations bench gpu-check gpu-wheels tpu-check \
-  torture clean
+  twice torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
 	$(BIN)/python train.py --config=configs/digits.py
@@ -86,6 +87,9 @@ gpu-wheels:
 tpu-check: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "jax[tpu]==`$(BIN)/python -c 'import jax; print(jax.__version__)'`"
 	$(BIN)/python -m benchmarks.tpu_check
+
+twice: $(VENV)/installed-for-tests
+	SHUNTED_JAX_PAIRS=20 $(BIN)/python -m pytest -n 0 -s tests/training/recovery/test_started_twice.py
 
 torture: $(VENV)/installed-for-tests
 	$(BIN)/python -m tests.torture

@@ -21,6 +21,13 @@ class RunError(RuntimeError):
     """
 
 
+class LockError(RunError):
+    """This process may not write where it was to: another one does, or nobody can say.
+
+    All processes that train as one meet it at the same moment.
+    """
+
+
 class PreemptedError(Exception):
     """A run was told to stop, and saved what it had.
 

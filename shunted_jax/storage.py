@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import uuid
 
 from etils import epath
 
@@ -55,3 +56,14 @@ def absolute(path: str | os.PathLike) -> epath.Path:
     """
     # A bucket's paths have nothing that they could be relative to.
     return reachable(path) if in_bucket(path) else epath.Path(path).absolute()
+
+
+def replace_text(path: epath.Path, text: str) -> None:
+    """Writes a file as a whole: who reads it, or writes it at the same time, never meets a part."""
+    encoded = text.encode()  # UTF-8 in any locale
+    if in_bucket(path):
+        path.write_bytes(encoded)  # objects change at once
+        return
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    beside.write_bytes(encoded)
+    beside.replace(path)

@@ -7,7 +7,7 @@ from etils import epath
 
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.errors import UserError
-from shunted_jax.storage import absolute, reachable
+from shunted_jax.storage import absolute, reachable, replace_text
 
 
 def test_folders_are_not_looked_at(tmp_path):
@@ -46,3 +46,13 @@ def test_buckets_that_cannot_be_seen_are_named(monkeypatch):
     monkeypatch.setattr(type(epath.Path("gs://x")), "exists", refuse)
     with pytest.raises(UserError, match=r"^gs://run cannot be reached: OSError: .* gs://run; `gc"):
         reachable("gs://run/x")
+
+
+def test_files_are_written_as_a_whole(tmp_path):
+    path = epath.Path(tmp_path / "eval.json")
+    replace_text(path, "before, and longer")
+    with path.open() as reader:
+        replace_text(path, "after")
+        assert reader.read() == "before, and longer"
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [tmp_path / "eval.json"]

@@ -17,10 +17,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 _GROUND = {"adapters", "errors"}
 _STORAGE = {*_GROUND, "storage"}
+_LOCKS = {*_STORAGE, "locks"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
 _DATA = {*_CONFIG, "names", "terminal", "data"}
-_WEIGHTS = {*_NETWORK, *_STORAGE, "checkpoints", "convert", "pretrained"}
+_WEIGHTS = {*_NETWORK, *_LOCKS, "checkpoints", "convert", "pretrained"}
 _REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "names", "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
 _STEP = {*_TASKS, "training/devices", "training/step"}
@@ -33,6 +34,7 @@ MAY_REACH = {
     "terminal": set(),
     "retired": set(),
     "storage": _STORAGE,
+    "locks": _STORAGE,
     "config_checks": set(),
     "config": _CONFIG,
     "ops": {*_GROUND, "ops/pallas"},
@@ -40,9 +42,9 @@ MAY_REACH = {
     "models": _NETWORK,
     "data": _DATA,
     "augment": _CONFIG,
-    "checkpoints": {*_NETWORK, *_STORAGE},
-    "pretrained": {*_NETWORK, *_STORAGE, "checkpoints"},
-    "convert": {*_NETWORK, *_STORAGE, "checkpoints", "pretrained"},
+    "checkpoints": {*_NETWORK, *_LOCKS},
+    "pretrained": {*_NETWORK, *_LOCKS, "checkpoints"},
+    "convert": {*_NETWORK, *_LOCKS, "checkpoints", "pretrained"},
     "reporting": _REPORTING,
     "tasks": _TASKS,
     "training/devices": _CONFIG,

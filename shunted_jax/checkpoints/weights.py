@@ -15,7 +15,8 @@ from shunted_jax.checkpoints.damage import DamagedError, read_patiently
 from shunted_jax.checkpoints.folders import checkpoint_folder, read_meta, with_checksum
 from shunted_jax.checkpoints.hosts import alone
 from shunted_jax.checkpoints.metadata import Metadata
-from shunted_jax.errors import UserError
+from shunted_jax.errors import RunError, UserError
+from shunted_jax.locks import alone_at
 from shunted_jax.storage import absolute, in_bucket, reachable
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,17 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
 
     Raises:
         UserError: `path` exists and is not to be overwritten.
+        LockError: another process writes there.
     """
     path = absolute(path)
     check_free(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with alone_at(path):
+        check_free(path, overwrite)  # again: another process may have been done a moment ago
+        _write(path, weights, overwrite)
+
+
+def _write(path: epath.Path, weights: Weights, overwrite: bool) -> None:
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(weights.params),
         batch_stats=ocp.args.StandardSave(weights.batch_stats),
@@ -69,14 +77,19 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
         if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
             checkpointer.save(path, items, force=overwrite)
             return
-        beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
-        checkpointer.save(beside, items)
-    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+        beside = path.parent / f".{path.name}.incomplete"
+        checkpointer.save(beside, items, force=True)  # in place of what a killed process left
+    replaced = path.parent / f".{path.name}.replaced"
     if path.exists():
+        _remove(replaced)  # a killed process may have left it, and does no more
         path.rename(replaced)
     beside.rename(path)
-    if replaced.exists():
-        replaced.rmtree() if replaced.is_dir() else replaced.unlink()
+    _remove(replaced)
+
+
+def _remove(path: epath.Path) -> None:
+    if path.exists():
+        path.rmtree() if path.is_dir() else path.unlink()
 
 
 def check_free(path: str | os.PathLike, overwrite: bool) -> None:
@@ -98,19 +111,29 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
             program wrote it.
         RunError: it cannot be read, for a reason that may pass.
     """
-    folder, best_by = checkpoint_folder(absolute(path), step)
-    names = ["params", "batch_stats"]
-    if (folder / "ema_params").is_dir():
-        names.append("ema_params")
-    try:
-        meta = read_meta(folder)
-        trees = read_patiently(lambda: {name: _read_tree(folder / name) for name in names}, folder)
-    except DamagedError as error:
-        raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
+    while True:
+        folder, best_by = checkpoint_folder(absolute(path), step)
+        try:
+            meta, trees = _read_items(folder)
+            break
+        except (DamagedError, RunError) as error:
+            if isinstance(step, str) and folder.parent.exists() and not folder.exists():
+                continue  # the run goes on, and has cleared it away for a newer one or a better one
+            if isinstance(error, RunError):
+                raise
+            raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
     if best_by is not None:
         logger.info("taking step %s of %s, the best by %s", folder.name, path, best_by)
     saved_at = int(folder.name) if folder.name.isdigit() else None
     return Weights(**trees, meta=meta, step=saved_at, best_by=best_by)
+
+
+def _read_items(folder: epath.Path) -> tuple[Metadata, dict[str, Any]]:
+    names = ["params", "batch_stats"]
+    if (folder / "ema_params").is_dir():
+        names.append("ema_params")
+    meta = read_meta(folder)
+    return meta, read_patiently(lambda: {name: _read_tree(folder / name) for name in names}, folder)
 
 
 def _read_tree(folder: epath.Path) -> dict[str, Any]:

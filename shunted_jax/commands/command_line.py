@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from shunted_jax.adapters.orbax import hush_failed_saves
 from shunted_jax.config import Config, Section, no_field, resolve
-from shunted_jax.errors import PreemptedError, RunError, UserError
+from shunted_jax.errors import LockError, PreemptedError, RunError, UserError
 from shunted_jax.terminal import print_any_name
 from shunted_jax.training.devices import distributed
 
@@ -41,10 +41,10 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
         app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
     except UserError as error:
         _leave(str(error), 2)
+    except (LockError, FloatingPointError) as error:
+        _leave(str(error), 1, distributed.leave_together)
     except RunError as error:
         _leave(str(error), 1)
-    except FloatingPointError as error:
-        _leave(str(error), 1, distributed.leave_together)
     except PreemptedError as error:
         _leave(str(error), 143, distributed.leave_together)
     except KeyboardInterrupt:

@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from flax import traverse_util
 
 from shunted_jax.checkpoints import Metadata, Origin, Weights, check_free, write_weights
 from shunted_jax.convert.state_dict import Conversion, convert_state_dict, to_torch
 from shunted_jax.convert.torch_files import read_tensors, write_tensors
+from shunted_jax.locks import alone_at
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import architecture_of
 from shunted_jax.pretrained import read_network, variables_of
@@ -45,6 +47,7 @@ def convert_file(
 
     Raises:
         UserError: the file cannot be read or does not fit, or `out` exists; nothing was written.
+        LockError: another process writes `out`.
     """
     check_free(out, overwrite)
     conversion = convert_state_dict(
@@ -91,7 +94,8 @@ def export_file(
     Raises:
         UserError: the checkpoint cannot be read or has no average, or `out` exists; nothing was
             written.
-        RunError: the checkpoint cannot be read, for a reason that may pass.
+        RunError: the checkpoint cannot be read, for a reason that may pass, or another process
+            writes `out`.
     """
     check_free(out, overwrite)
     model, weights = read_network(checkpoint)
@@ -99,7 +103,10 @@ def export_file(
     origin = weights.meta.conversion
     counters = 0 if origin is None else origin.num_batches_tracked
     state_dict = to_torch(model, variables, num_batches_tracked=counters)
-    write_tensors(out, state_dict)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    with alone_at(epath.Path(out)):
+        check_free(out, overwrite)  # again: another process may have been done a moment ago
+        write_tensors(out, state_dict)
     rows = {
         "step": _step(weights),
         "parameters": "their moving average" if ema else "",

@@ -8,6 +8,8 @@ interrupted.
 import bisect
 import ctypes
 import logging
+import multiprocessing
+import os
 import signal
 import threading
 import weakref
@@ -206,8 +208,15 @@ def _start_worker(worker_index: int, worker_count: int) -> None:
     for number in _IGNORED_BY_WORKERS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED_BY_WORKERS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)  # the other processors have workers of their own
     keep_freed_memory()
+
+
+def _end_with_parent() -> None:
+    # One that is killed ends no workers, and they would wait for it without end.
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def keep_freed_memory() -> None:

@@ -9,6 +9,7 @@ from typing import TextIO
 import jax
 from etils import epath
 
+from shunted_jax.errors import LockError
 from shunted_jax.reporting.events_file import EventsFile
 from shunted_jax.reporting.spool import Spool
 from shunted_jax.storage import in_bucket
@@ -54,6 +55,9 @@ class MetricsFiles:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._spool is not None and isinstance(error, LockError):
+            self._spool.leave()  # what is in the bucket is another run's by now
+            self._spool = None
         with contextlib.ExitStack() as stack:  # each is closed, whether or not the others can be
             if self._spool is not None:
                 stack.callback(self._spool.close, failed=error is not None)

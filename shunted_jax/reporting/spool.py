@@ -55,6 +55,10 @@ class Spool:
                 ) from error
             self._copied[path] = state
 
+    def leave(self) -> None:
+        """Copies nothing more, and leaves the folder where it is."""
+        logger.warning("what was not copied to %s is in %s", self._target, self.folder)
+
     def close(self, *, failed: bool = False) -> None:
         """Copies what is left and removes the folder, which stays if that does not work.
 

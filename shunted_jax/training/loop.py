@@ -20,6 +20,7 @@ from shunted_jax.training.devices.preemption import StopRequest
 from shunted_jax.training.devices.prefetch import prefetch_to_device
 from shunted_jax.training.devices.sharding import sum_over_hosts
 from shunted_jax.training.evaluation import Evaluation, evaluate
+from shunted_jax.training.recovery.lock import RunLock
 from shunted_jax.training.recovery.resume import Resumed, restore_newest
 from shunted_jax.training.recovery.saving import save
 from shunted_jax.training.run import Run
@@ -44,6 +45,7 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
         UserError: an earlier run in `workdir` had another configuration, or none of its checkpoints
             can be read.
         FloatingPointError: the loss or the gradients are no longer finite numbers.
+        LockError: another run writes into `workdir`.
         RunError: the disk is full, or the bucket takes no more.
         PreemptedError: SIGTERM came; what was learned is saved.
     """
@@ -52,6 +54,7 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
     every = config.keep_every_epochs and config.keep_every_epochs * run.steps_per_epoch
     with (
         StopRequest(run.mesh) as stop,
+        RunLock(workdir, run.mesh, stop) as lock,
         RunCheckpoints(workdir / "checkpoints", config.keep_checkpoints, every) as checkpoints,
     ):
         resumed = restore_newest(run, checkpoints, workdir)
@@ -68,13 +71,13 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
             with MetricsFiles(workdir, resumed.step, evaluated=not due) as files:
                 if due:
                     logger.info("evaluating it, as it was saved without")
-                    evaluation = _evaluate_late(run, resumed, files, checkpoints, stop)
+                    evaluation = _evaluate_late(run, resumed, files, checkpoints, lock, stop)
                 elif resumed.step == run.total_steps:
                     logger.info("this run is complete: evaluating its last checkpoint")
                     evaluation = _evaluate_again(run, resumed, stop)
                 if resumed.step == run.total_steps:
                     return evaluation
-                return _train(run, resumed, files, checkpoints, stop)
+                return _train(run, resumed, files, checkpoints, lock, stop)
         except KeyboardInterrupt:
             checkpoints.wait()
             step = checkpoints.latest_step or 0
@@ -89,6 +92,7 @@ def _train(
     resumed: Resumed,
     files: MetricsFiles,
     checkpoints: RunCheckpoints,
+    lock: RunLock,
     stop: StopRequest,
 ) -> Evaluation:
     config, start_step, state = run.config, resumed.step, resumed.state
@@ -122,6 +126,7 @@ def _train(
                 evaluation = evaluate(run, state, stop.agreed)
                 stop_now = evaluation is None
             if evaluate_now or save_now or stop_now:
+                lock.check()
                 bad_images = _bad_images(batches, run, resumed, step)
                 if evaluation is not None:
                     values = evaluation.values()
@@ -143,10 +148,12 @@ def _evaluate_late(
     resumed: Resumed,
     files: MetricsFiles,
     checkpoints: RunCheckpoints,
+    lock: RunLock,
     stop: StopRequest,
 ) -> Evaluation:
     """Evaluates what was saved without it, and leaves all as if it had been done at its time."""
     evaluation = _evaluate_again(run, resumed, stop)
+    lock.check()
     values = evaluation.values()
     files.write(resumed.step, values | _shown(resumed.record.bad_images, run))
     files.publish()

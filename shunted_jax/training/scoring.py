@@ -16,6 +16,7 @@ from shunted_jax.config import Config
 from shunted_jax.data.sources import Source, open_source
 from shunted_jax.errors import UserError
 from shunted_jax.pretrained import read_weights_for
+from shunted_jax.storage import replace_text
 from shunted_jax.tasks import make_task
 from shunted_jax.training.devices.sharding import make_mesh, put_variables
 from shunted_jax.training.evaluation import Evaluation, score_all
@@ -101,7 +102,7 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
 
 
 def write_score(score: Score, folder: str | os.PathLike) -> None:
-    """Writes `eval.json` and `per_class.csv`, on the first host alone.
+    """Writes `eval.json` and `per_class.csv`, on the first host alone; each as a whole.
 
     Args:
         score: of a checkpoint.
@@ -111,11 +112,11 @@ def write_score(score: Score, folder: str | os.PathLike) -> None:
         return
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "eval.json").write_text(json.dumps(score.values(), indent=2) + "\n")
+    replace_text(folder / "eval.json", json.dumps(score.values(), indent=2) + "\n")
     table = io.StringIO()
     rows = score.evaluation.scores.per_class(score.class_names)
     csv.writer(table, lineterminator="\n").writerows(rows)
-    (folder / "per_class.csv").write_bytes(table.getvalue().encode())  # UTF-8 in any locale
+    replace_text(folder / "per_class.csv", table.getvalue())
 
 
 def _check_classes(

@@ -18,6 +18,7 @@ from shunted_jax.checkpoints import (
     Weights,
     damage,
     read_weights,
+    weights,
     write_weights,
 )
 from shunted_jax.checkpoints.damage import DamagedError, is_damage, read_patiently
@@ -219,6 +220,20 @@ def test_damaged_arrays_are_told_from_hindered_ones(run_folder, monkeypatch, wai
         assert not hindered
         restored = checkpoints.restore(2, state)
     np.testing.assert_array_equal(restored.batch_stats["norm"]["mean"], -jnp.arange(64.0) - 2)
+
+
+def test_what_a_run_clears_away_while_it_is_read_is_chosen_anew(run_folder, monkeypatch):
+    read_tree = weights._read_tree
+
+    def cleared_away(folder):
+        if folder.parent.name == "3":
+            shutil.rmtree(folder.parent)
+        return read_tree(folder)
+
+    monkeypatch.setattr(weights, "_read_tree", cleared_away)
+    assert read_weights(run_folder, "latest").step == 2
+    with pytest.raises(UserError, match="has no checkpoint of step 3; it has 1, 2"):
+        read_weights(run_folder, 3)
 
 
 def test_damaged_weights_are_the_users_error(tmp_path):

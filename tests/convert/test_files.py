@@ -2,16 +2,19 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from etils import epath
 
 import convert_weights
 import shunted_jax
 from shunted_jax.checkpoints import read_weights
+from shunted_jax.locks import alone_at
 from shunted_jax.models.architecture import architecture_of
 from tests.convert.files import FIELDS, save, small_weights, to_torch_tensors, torch
 from tests.golden.cases import case_inputs, load, logits_and_maps, state_dict
@@ -269,8 +272,6 @@ def test_what_is_there_is_only_replaced_on_demand(tmp_path, capsys):
 
 
 def test_interruption_while_writing_leaves_nothing_that_looks_like_a_result(tmp_path, monkeypatch):
-    from etils import epath
-
     weights = small_weights()
     save(to_torch_tensors(weights), tmp_path / "w.pth")
     convert(tmp_path / "w.pth", tmp_path / "old")
@@ -286,6 +287,26 @@ def test_interruption_while_writing_leaves_nothing_that_looks_like_a_result(tmp_
     monkeypatch.undo()
     assert not (tmp_path / "new").exists()
     assert_holds(tmp_path / "old", weights)
+
+
+def test_what_is_being_written_is_left_alone(tmp_path, capsys):
+    weights = small_weights()
+    save(to_torch_tensors(weights), tmp_path / "w.pth")
+    convert(tmp_path / "w.pth", tmp_path / "there")
+    arguments = [(tmp_path / "w.pth", tmp_path / "out")]
+    arguments += [(tmp_path / "there", tmp_path / "out", "--to-torch")]
+    for argument in arguments:
+        with alone_at(epath.Path(tmp_path / "out")):
+            convert(*argument, "--overwrite", status=1)
+        assert f"{tmp_path}/out is in use by process {os.getpid()} on " in capsys.readouterr().err
+        assert {path.name for path in tmp_path.iterdir()} == {"w.pth", "there"}
+
+    # What a killed process left in the way.
+    for name in (".there.incomplete", ".there.replaced"):
+        (tmp_path / name / "params").mkdir(parents=True)
+    convert(tmp_path / "w.pth", tmp_path / "there", "--overwrite")
+    assert_holds(tmp_path / "there", weights)
+    assert {path.name for path in tmp_path.iterdir()} == {"w.pth", "there"}
 
 
 @pytest.mark.parametrize("name", ["back.pth", "back.safetensors"])

@@ -6,7 +6,7 @@ import logging
 import pytest
 from etils import epath
 
-from shunted_jax.errors import RunError
+from shunted_jax.errors import LockError, RunError
 from shunted_jax.reporting import metrics_files
 from shunted_jax.reporting.metrics_files import MetricsFiles, read_metrics
 from shunted_jax.reporting.spool import Spool
@@ -47,6 +47,18 @@ def test_what_cannot_be_copied_stays_and_is_named(tmp_path, caplog):
         spool.close(failed=True)  # what has failed already is to be heard of first
     assert "nowhere/a cannot be written: FileNotFoundError" in caplog.text
     assert (spool.folder / "a").read_text() == "1"
+
+
+def test_who_lost_the_bucket_to_another_run_copies_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(metrics_files, "in_bucket", lambda path: True)
+    there = epath.Path(tmp_path / "there")
+    (there / "tensorboard").mkdir(parents=True)
+    files = MetricsFiles(there)
+    files.write(1, {"train/loss": 3.0})
+    files.__exit__(LockError, LockError("another run has it"), None)
+    assert [path.name for path in there.iterdir()] == ["tensorboard"]
+    assert f"what was not copied to {there} is in {files.jsonl_path.parent}" in caplog.text
+    assert len(read_metrics(files.jsonl_path)) == 1
 
 
 def test_metrics_go_on_from_what_is_in_the_bucket(tmp_path, local, monkeypatch):

@@ -1,9 +1,9 @@
 """A bucket of Cloud Storage on this machine: an emulator, made as strict as the service is.
 
 What gcp-storage-emulator leaves out and programs rely on is added: what is read says which
-generation it is, a write on a condition that no longer holds is refused, and a list comes in pages,
-here of a few names; objects can be moved. Still, it knows nothing of accounts and their rights, has
-no hierarchical namespaces, and never has a bad day.
+generation it is, a write or deletion on a condition that no longer holds is refused, and a list
+comes in pages, here of a few names; objects can be moved. Still, it knows nothing of accounts and
+their rights, has no hierarchical namespaces, and never has a bad day.
 """
 
 import contextlib
@@ -51,10 +51,17 @@ class EmulatedBucket:
         """Takes an object away."""
         self._storage.delete_file("bucket", name)
 
+    def remove(self, request, response, storage):
+        """Deletes an object, unless another generation than the named one is there."""
+        there = _generation(storage, request.params["bucket_name"], request.params["object_id"])
+        if request.query.get("ifGenerationMatch", [there]) != [there]:
+            response.status = HTTPStatus.PRECONDITION_FAILED
+            return
+        objects.delete(request, response, storage)
+
     def download(self, request, response, storage):
         """Reads an object, if it is another generation than the one that is known already."""
-        path = [request.params[name] for name in ("bucket_name", "object_id")]
-        there = storage.objects.get(path[0], {}).get(path[1], {}).get("generation", "0")
+        there = _generation(storage, request.params["bucket_name"], request.params["object_id"])
         if request.query.get("ifGenerationNotMatch") == [there] != ["0"]:
             response.status = HTTPStatus.NOT_MODIFIED
             return
@@ -76,7 +83,7 @@ class EmulatedBucket:
             response.status = HTTPStatus.FORBIDDEN
             return
         wanted = request.query.get("ifGenerationMatch")
-        there = storage.objects.get(bucket, {}).get(name, {}).get("generation", "0")
+        there = _generation(storage, bucket, name)
         if wanted and wanted[0] != there:
             response.status = HTTPStatus.PRECONDITION_FAILED
             return
@@ -114,6 +121,10 @@ class EmulatedBucket:
         response.json(answer)
 
 
+def _generation(storage, bucket, name):
+    return storage.objects.get(bucket, {}).get(name, {}).get("generation", "0")
+
+
 @contextlib.contextmanager
 def emulated_bucket(folder: Path):
     """Serves a bucket, empty at first, until the context is left."""
@@ -128,6 +139,7 @@ def emulated_bucket(folder: Path):
     bucket = EmulatedBucket(folder, service)
     names = ("download", "get", "insert", "ls")
     replaced = {getattr(objects, name): getattr(bucket, name) for name in names}
+    replaced[objects.delete] = bucket.remove
     before = server.HANDLERS
     server.HANDLERS = (
         (_MOVE, {server.POST: bucket.move}),

@@ -91,6 +91,7 @@ def test_run_goes_on_from_the_bucket_alone(runs, whole, bucket):
     assert "going on from step" in said
     assert bucket.pages
     assert_same(whole, bucket, "stopped")
+    assert not (bucket.folder / "stopped" / "lock.json").exists()
 
 
 def test_what_is_in_the_bucket_can_be_scored_and_started_from(runs, bucket):
@@ -119,6 +120,9 @@ def test_bucket_that_takes_no_more_ends_the_run_in_a_sentence(runs, bucket, refu
     process = runs.start(f"gs://bucket/{name}", *LENGTH, "--config.epochs=400")
     try:
         kills.wait_for(lambda: bucket.saved_steps(name), process)
+        status, told = runs.run(f"gs://bucket/{name}", *LENGTH, "--config.epochs=400")
+        assert status == 1, told
+        assert f"gs://bucket/{name} is in use by process {process.pid} on host " in told
         bucket.refuses = f"{name}/{refused}"
         _, said = process.communicate(timeout=120)
     finally:

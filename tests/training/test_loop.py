@@ -6,9 +6,12 @@ import logging
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.commands.report import closing_report, write_pictures
+from shunted_jax.errors import LockError
+from shunted_jax.locks import Lock
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
@@ -114,6 +117,15 @@ def test_other_configuration_in_the_same_folder_is_refused(make_config, tmp_path
     with pytest.raises(ValueError, match=r"another --workdir.*\n  config.seed: 0 before, 5 now"):
         train_and_evaluate(make_run(make_config(seed=5)), tmp_path)
     assert sorted((tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_folder_of_another_run_is_left_alone(make_config, tmp_path):
+    lock = Lock(epath.Path(tmp_path / "lock.json"), tmp_path, "")
+    assert lock.attempt()
+    with pytest.raises(LockError, match=f"{tmp_path} is in use by process .* another --workdir"):
+        train_and_evaluate(make_run(make_config()), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock.json"]
+    lock.release()
 
 
 def test_loss_that_is_not_finite_stops_the_run_unsaved(make_config, tmp_path, monkeypatch):

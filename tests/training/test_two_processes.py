@@ -212,6 +212,15 @@ def logged_steps(workdir):
     return list(losses(workdir)) if path.exists() else []
 
 
+def assert_refused(results, workdir, first):
+    """The first of two processes says who has the folder, and both end."""
+    assert [status for status, _, _ in results] == [1, 1], results
+    logs = [log for _, _, log in results]
+    assert f"train.py: {workdir} is in use by process {first.pid} on host " in logs[0]
+    assert f"train.py: process 0 may not write into {workdir}: it says why" in logs[1]
+    assert not [log for log in logs if "Traceback" in log]
+
+
 def test_sigterm_to_one_of_two_stops_both_after_the_same_step(config_file, tmp_path):
     workdir, saved = tmp_path / "run", 0
     for told in ([1], [0, 1]):  # a host alone is taken away; both are
@@ -224,6 +233,8 @@ def test_sigterm_to_one_of_two_stops_both_after_the_same_step(config_file, tmp_p
                 assert time.monotonic() < until, "no step was logged"
                 assert all(process.poll() is None for process in both), both[0].communicate()
                 time.sleep(0.1)
+            if told == [1]:
+                assert_refused(train_in_two(arguments), workdir, both[0])
             for index in told:
                 both[index].send_signal(signal.SIGTERM)
             outputs = [process.communicate(timeout=120) for process in both]
