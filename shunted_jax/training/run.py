@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from shunted_jax.config import Config
-from shunted_jax.data.sources import Source, open_source
+from shunted_jax.data.sources import Source, open_split
 from shunted_jax.errors import UserError
 from shunted_jax.tasks import Task, make_task
 from shunted_jax.training.devices.sharding import make_mesh
@@ -80,8 +80,8 @@ def make_run(config: Config) -> Run:
     """
     # What is wrong with the network shows at once: a data set may take minutes to open.
     make_task(config, num_classes=0).make_model()
-    train_source = open_source(config.data.dataset, config.data.train_split, config.data.data_dir)
-    eval_source = open_source(config.data.dataset, config.data.eval_split, config.data.data_dir)
+    train_source = open_split(config.data, "train_split")
+    eval_source = open_split(config.data, "eval_split")
     _check_same_classes(train_source, eval_source)
     mesh = make_mesh(config.mesh)
     _check_batch_sizes(config, mesh)

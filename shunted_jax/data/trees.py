@@ -1,0 +1,153 @@
+"""A folder tree of image files, SPLIT/CLASS/FILE or CLASS/FILE: which files, with which labels.
+
+A file may lie deeper, in subfolders of its class, such as a patient's. Nothing that is left out is
+left out in silence: a `Listing` counts it.
+"""
+
+import os
+import shlex
+
+from etils import epath
+
+from shunted_jax.data.listing import (
+    EXTENSIONS,
+    LeftOut,
+    Listing,
+    Row,
+    folders_in,
+    holds,
+    images_below,
+    in_order_of_hash,
+)
+from shunted_jax.data.splits import (
+    ONE_SPLIT,
+    check_names,
+    is_called_like_a_split,
+    names_in,
+    nearest_split,
+)
+from shunted_jax.errors import UserError
+
+
+def list_tree(folder: epath.Path, split: str, allow_empty_classes: bool = False) -> Listing:
+    """Lists the splits of a tree that an expression names.
+
+    Classes are numbered in the order of their names, those of the folder `train` if there is one,
+    so that every split of a tree gives them the same numbers.
+
+    Args:
+        folder: of the tree.
+        split: a split or parts of several, such as "train[:99%]".
+        allow_empty_classes: whether a class's folder may hold no image.
+
+    Raises:
+        UserError: there is no such split, or it has no images, a class without any, or a class
+            that `train` does not have.
+    """
+    folders = _split_folders(folder, split)
+    names = names_in(split)
+    names = list(folders) if "all" in names and "all" not in folders else list(dict.fromkeys(names))
+    reference = nearest_split("train", folders) or names[0]
+    left_out = LeftOut()
+    classes = tuple(folders_in(folder / folders[reference]))
+    splits = {}
+    for name in names:
+        rows = _Rows(folder, folders[name], allow_empty_classes)
+        splits[name] = in_order_of_hash(rows.list(classes, folder / folders[reference]))
+        left_out += rows.left_out
+    return Listing(folder, classes, splits, left_out)
+
+
+def _split_folders(folder: epath.Path, split: str) -> dict[str, str]:
+    """Returns the folder of each split, by its name: of a tree of classes alone, its own for all.
+
+    Which of the two a tree is shows where the images lie: in the folders, or in folders of them.
+    """
+    names = folders_in(folder)
+    if all(name in names for name in names_in(split)):
+        return {name: name for name in names}
+    found = {name: holds(folder / name) for name in names}
+    of_classes = [name for name in names if "images" in found[name]]
+    deeper = [name for name in names if found[name] == {"folders"}]
+    if not of_classes or any(map(is_called_like_a_split, deeper)):
+        _explain_nesting(folder, split, names)
+        check_names(split, names, os.fspath(folder))
+        return {name: name for name in names}  # "all" of them
+    strange = [name for name in of_classes if is_called_like_a_split(name)]
+    if deeper or strange:
+        others = f"folders in {_first(deeper)}" if deeper else "in what may be classes"
+        raise UserError(
+            f"{folder} has images in {_first(strange or of_classes)} and {others}: lay them out as "
+            "SPLIT/CLASS/FILE, or as CLASS/FILE with no class that is called like a split"
+        )
+    check_names(split, [ONE_SPLIT], f"{folder}, with the classes {_first(names)},")
+    return {ONE_SPLIT: ""}
+
+
+def _explain_nesting(folder: epath.Path, split: str, names: list[str]) -> None:
+    wanted = names_in(split)[0]
+    inner = [folder / name for name in names]
+    innermost = [path / name for path in inner for name in folders_in(path)]
+    prepared = [path for path in inner + innermost if (path / "dataset_info.json").exists()]
+    if instead := prepared or [path for path in innermost if path.name == wanted]:
+        path = instead[0] if prepared else instead[0].parent
+        raise UserError(
+            f"{folder} has no split {wanted!r}, and {path} is a data set: take "
+            f"--config.data.dataset={shlex.quote(os.fspath(path))}"
+        )
+    if not names:
+        raise UserError(
+            f"{folder} has neither folders, with images as SPLIT/CLASS/FILE or CLASS/FILE, nor the "
+            "dataset_info.json of a data set that was prepared, or copied, in full"
+        )
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(map(repr, names[:3])) + more
+
+
+class _Rows:
+    """The images of one split, class by class."""
+
+    def __init__(self, folder: epath.Path, split: str, allow_empty_classes: bool):
+        self._folder = folder
+        self._split = split
+        self._allow_empty_classes = allow_empty_classes
+        self.left_out = LeftOut()
+
+    def list(self, classes: tuple[str, ...], reference: epath.Path) -> list[Row]:
+        here = self._folder / self._split
+        label_of = {name: label for label, name in enumerate(classes)}
+        rows, empty = [], {}
+        for name in folders_in(here, self.left_out):
+            if name not in label_of:
+                raise UserError(
+                    f"{here} has the class {name!r}, which {reference} has not: every class needs "
+                    "a folder there"
+                )
+            inside = LeftOut()
+            path = f"{self._split}/{name}" if self._split else name
+            before = len(rows)
+            rows.extend(
+                (label_of[name], f"{path}/{file}", size)
+                for file, size in images_below(here / name, inside)
+            )
+            if len(rows) == before:
+                empty[name] = str(inside) or "nothing"
+            self.left_out += inside
+        if not rows:
+            raise UserError(
+                f"{here} holds no images, but {self.left_out or 'nothing'}: they belong into one "
+                f"folder a class, with one of the extensions {', '.join(EXTENSIONS)}, or "
+                "their labels into a table (docs/data.md)"
+            )
+        if empty and not self._allow_empty_classes:
+            shown = [f"{name!r} ({what})" for name, what in empty.items()]
+            raise UserError(
+                f"{len(empty):,} of the {len(label_of):,} classes of {here} hold no image: "
+                f"{', '.join(shown[:5])}{', ...' * (len(shown) > 5)}; fill their folders, "
+                "take them away, or keep these classes as they are: "
+                "--config.data.allow_empty_classes=True"
+            )
+        return rows
