@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from etils import epath
@@ -58,13 +59,16 @@ class LeftOut:
         parts = []
         if self.files:
             number = self.files.total()
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.files.most_common())
-            parts.append(f"{number:,} file{'s' * (number > 1)} ({kinds})")
+            parts.append(f"{number:,} file{'s' * (number > 1)} ({self.kinds()})")
         if self.folders:
             names = sorted(self.folders)
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             parts.append(f"the folder{'s' * (len(names) > 1)} {', '.join(names[:5])}{more}")
         return " and ".join(parts)
+
+    def kinds(self) -> str:
+        """Says the files as in "10 .txt, 2 hidden"; empty: there are none."""
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.files.most_common())
 
 
 @dataclasses.dataclass
@@ -77,18 +81,23 @@ class Listing:
         splits: the rows of each split that was asked for, in the order that a hash of the paths
             gives, as tensorflow-datasets orders what it prepares: a part such as "train[99%:]"
             then holds every class, and not the last of them.
-        left_out: what else lies there.
+        remarks: what a person wants to know besides, such as what was left out.
     """
 
     folder: epath.Path
     class_names: tuple[str, ...]
     splits: dict[str, list[Row]]
-    left_out: LeftOut
+    remarks: tuple[str, ...] = ()
 
 
 def in_order_of_hash(rows: Iterable[Row]) -> list[Row]:
     """Returns the rows in the order that a hash of their paths gives."""
     return sorted(rows, key=lambda row: hashlib.sha256(os.fsencode(row[1])).digest())
+
+
+def as_seen(name: str) -> str:
+    """Returns the one form of a name that looks so: macOS writes an accent behind its letter."""
+    return unicodedata.normalize("NFC", name)
 
 
 def extension(name: str) -> str:
@@ -147,12 +156,12 @@ def folders_in(folder: epath.Path, left_out: LeftOut | None = None) -> list[str]
 
 
 def holds(folder: epath.Path) -> set[str]:
-    """Returns which of "images" and "folders" lie in a folder itself; stops at the first image."""
+    """Returns which of "images" and "folders" lie in a folder itself."""
     found = set()
     for entry in entries(folder):
         if is_image(entry.name):
-            return {*found, "images"}
-        if _may_be_class(entry.name) and _is_folder(entry):
+            found.add("images")
+        elif _may_be_class(entry.name) and _is_folder(entry):
             found.add("folders")
     return found
 
@@ -167,9 +176,9 @@ def images_below(
     Args:
         folder: where to look.
         left_out: counts what else is there.
-        above: the real paths of the folders that led here: a link back to one is not followed.
+        above: the real paths of the folders that led here: a link back is not followed.
     """
-    here = (*above, os.path.realpath(folder)) if "://" not in os.fspath(folder) else above
+    here = above if "://" in os.fspath(folder) else (*above, os.path.realpath(folder))
     for entry in entries(folder):
         if is_image(entry.name):
             yield entry.name, size_of(entry)
@@ -177,7 +186,7 @@ def images_below(
             hidden = entry.name.startswith(".")
             kind = "hidden" if hidden else extension(entry.name) or "without an extension"
             left_out.files[kind] += 1
-        elif not _may_be_class(entry.name) or os.path.realpath(entry) in here:
+        elif not _may_be_class(entry.name) or _leads_back(entry, here):
             left_out.folders[entry.name] += 1
         else:
             for name, size in images_below(folder / entry.name, left_out, here):
@@ -186,6 +195,11 @@ def images_below(
 
 def _may_be_class(name: str) -> bool:
     return not name.startswith(".") and name not in _OF_NO_CLASS
+
+
+def _leads_back(entry: os.DirEntry | epath.Path, above: tuple[str, ...]) -> bool:
+    there = os.path.join(os.path.realpath(entry), "")
+    return any(os.path.join(path, "").startswith(there) for path in above)
 
 
 def _is_folder(entry: os.DirEntry | epath.Path) -> bool:

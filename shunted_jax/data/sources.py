@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,7 @@ class Source:
         name: what to call it in messages, such as "imagenet2012, train".
         parts: which examples of the data set's splits they are; empty where that is not known.
         files: to know the files again, wherever they lie; None where there are none.
-        left_out: what lies among the images and is none, in words.
-        without: the classes of which there is no example.
+        remarks: what to know of it besides, such as what was left out.
     """
 
     examples: Sequence[dict[str, Any]]
@@ -42,8 +41,7 @@ class Source:
     name: str = "the data set"
     parts: tuple[Part, ...] = ()
     files: Fingerprint | None = None
-    left_out: str = ""
-    without: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -57,13 +55,8 @@ class Source:
 
     def in_a_line(self) -> str:
         """Returns what a person wants to know of it before anything is done with it."""
-        line = f"{self.name}: {len(self):,} images, {len(self.class_names):,} classes"
-        if self.left_out:
-            line += f"; left out: {self.left_out}"
-        if self.without:
-            more = f" and {len(self.without) - 5:,} more" if len(self.without) > 5 else ""
-            line += f"; no image of {', '.join(map(repr, self.without[:5]))}{more}"
-        return line
+        counts = f"{self.name}: {len(self):,} images, {len(self.class_names):,} classes"
+        return "; ".join([counts, *self.remarks])
 
 
 def open_split(data: DataConfig, field: str) -> Source:
@@ -140,13 +133,20 @@ def _of_files(listing: Listing, split: str, where: str) -> Source:
     parts = parts_of(split, infos, where)
     rows = [row for part in parts for row in listing.splits[part.split][part.start : part.stop]]
     labels, names, sizes = zip(*rows, strict=True) if rows else ((), (), ())
-    without = np.setdiff1d(np.arange(len(listing.class_names)), labels)
     return Source(
         FolderExamples(listing.folder, names, labels),
         listing.class_names,
         f"{where}, {split}",
         parts=parts,
         files=fingerprint(names, sizes, labels),
-        left_out=str(listing.left_out),
-        without=tuple(listing.class_names[label] for label in without),
+        remarks=tuple(_remarks(listing, labels)),
     )
+
+
+def _remarks(listing: Listing, labels: Sequence[int]) -> Iterator[str]:
+    yield from listing.remarks
+    absent = np.setdiff1d(np.arange(len(listing.class_names)), labels)
+    if absent.size:
+        names = ", ".join(repr(listing.class_names[label]) for label in absent[:5])
+        more = f" and {absent.size - 5:,} more" if absent.size > 5 else ""
+        yield f"no image of {names}{more}"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from etils import epath
 
 from shunted_jax.config import DataConfig
-from shunted_jax.data.listing import LeftOut, Listing, in_order_of_hash
+from shunted_jax.data.listing import Listing, as_seen, in_order_of_hash
 from shunted_jax.data.named_files import find_files
 from shunted_jax.data.splits import ONE_SPLIT, check_names, names_in, nearest_split
 from shunted_jax.errors import UserError
@@ -68,17 +68,21 @@ def list_table(path: epath.Path, split: str, data: DataConfig) -> Listing:
     splits = {name: [] for name in names}
     for row, (file, size) in zip(asked, files, strict=True):
         splits[row.split].append((label_of[row.label], file, size))
-    left_out = LeftOut()
-    left_out.files.update({"named twice": doubled} if doubled else {})
     ordered = {name: in_order_of_hash(listed) for name, listed in splits.items()}
-    return Listing(folder, tuple(classes), ordered, left_out)
+    remarks = (f"left out: {doubled:,} rows that say the same as another",) if doubled else ()
+    return Listing(folder, tuple(classes), ordered, remarks)
 
 
 def _read(path: epath.Path, data: DataConfig) -> list[_Row]:
     try:
         text = path.read_bytes().decode("utf-8-sig")  # Excel writes the mark that "sig" stands for
+    except FileNotFoundError:
+        raise UserError(f"config.data.dataset is '{path}', and there is no such file") from None
     except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} cannot be read as text in UTF-8: {error}") from None
+        raise UserError(
+            f"{path} cannot be read: {error}; a table is text in UTF-8, such as spreadsheets save "
+            "as CSV"
+        ) from None
     separator, header = _header(path, text, data)
     places = [header.index(name) for name in (data.image_column, data.label_column)]
     split_place = header.index(data.split_column) if data.split_column in header else None
@@ -95,6 +99,7 @@ def _read(path: epath.Path, data: DataConfig) -> list[_Row]:
                     f"{len(header)}: values that hold a {separator!r} belong into double quotes"
                 )
             image, label = (values[place].strip() for place in places)
+            label = as_seen(label)
             split = ONE_SPLIT if split_place is None else values[split_place].strip()
             if not image or not split:
                 raise UserError(f"line {reader.line_num} of {path} names no image or no split")

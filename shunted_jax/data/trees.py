@@ -10,10 +10,10 @@ import shlex
 from etils import epath
 
 from shunted_jax.data.listing import (
-    EXTENSIONS,
     LeftOut,
     Listing,
     Row,
+    as_seen,
     folders_in,
     holds,
     images_below,
@@ -49,13 +49,20 @@ def list_tree(folder: epath.Path, split: str, allow_empty_classes: bool = False)
     names = list(folders) if "all" in names and "all" not in folders else list(dict.fromkeys(names))
     reference = nearest_split("train", folders) or names[0]
     left_out = LeftOut()
-    classes = tuple(folders_in(folder / folders[reference]))
+    classes = tuple(sorted({as_seen(name) for name in folders_in(folder / folders[reference])}))
     splits = {}
     for name in names:
         rows = _Rows(folder, folders[name], allow_empty_classes)
         splits[name] = in_order_of_hash(rows.list(classes, folder / folders[reference]))
         left_out += rows.left_out
-    return Listing(folder, classes, splits, left_out)
+    deeper = sum(
+        file.count("/") > 1 + bool(folders[name])
+        for name, rows in splits.items()
+        for _, file, _ in rows
+    )
+    remarks = [f"{deeper:,} lie in subfolders of their classes"] if deeper else []
+    remarks += [f"left out: {left_out}"] if str(left_out) else []
+    return Listing(folder, classes, splits, tuple(remarks))
 
 
 def _split_folders(folder: epath.Path, split: str) -> dict[str, str]:
@@ -68,11 +75,11 @@ def _split_folders(folder: epath.Path, split: str) -> dict[str, str]:
         return {name: name for name in names}
     found = {name: holds(folder / name) for name in names}
     of_classes = [name for name in names if "images" in found[name]]
-    deeper = [name for name in names if found[name] == {"folders"}]
-    if not of_classes or any(map(is_called_like_a_split, deeper)):
+    if not of_classes or any(is_called_like_a_split(n) and "folders" in found[n] for n in names):
         _explain_nesting(folder, split, names)
         check_names(split, names, os.fspath(folder))
         return {name: name for name in names}  # "all" of them
+    deeper = [name for name in names if found[name] == {"folders"}]
     strange = [name for name in of_classes if is_called_like_a_split(name)]
     if deeper or strange:
         others = f"folders in {_first(deeper)}" if deeper else "in what may be classes"
@@ -121,7 +128,8 @@ class _Rows:
         label_of = {name: label for label, name in enumerate(classes)}
         rows, empty = [], {}
         for name in folders_in(here, self.left_out):
-            if name not in label_of:
+            label = label_of.get(as_seen(name))
+            if label is None:
                 raise UserError(
                     f"{here} has the class {name!r}, which {reference} has not: every class needs "
                     "a folder there"
@@ -130,17 +138,16 @@ class _Rows:
             path = f"{self._split}/{name}" if self._split else name
             before = len(rows)
             rows.extend(
-                (label_of[name], f"{path}/{file}", size)
-                for file, size in images_below(here / name, inside)
+                (label, f"{path}/{file}", size) for file, size in images_below(here / name, inside)
             )
             if len(rows) == before:
-                empty[name] = str(inside) or "nothing"
+                only = "only subfolders" if holds(here / name) else "nothing"
+                empty[name] = inside.kinds() or only
             self.left_out += inside
         if not rows:
             raise UserError(
-                f"{here} holds no images, but {self.left_out or 'nothing'}: they belong into one "
-                f"folder a class, with one of the extensions {', '.join(EXTENSIONS)}, or "
-                "their labels into a table (docs/data.md)"
+                f"{here} holds no images in folders of classes, but {self.left_out or 'nothing'}: "
+                f"lay them out as {here}/CLASS/FILE, or name a table of their labels (docs/data.md)"
             )
         if empty and not self._allow_empty_classes:
             shown = [f"{name!r} ({what})" for name, what in empty.items()]
