@@ -16,7 +16,7 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     *(".png", ".apng", ".webp", ".avif", ".gif", ".tif", ".tiff", ".bmp", ".dib"),
     *(".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".pcx", ".qoi", ".tga"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pcx", ".qoi", ".tga"),
 )
 _IMAGES = frozenset(EXTENSIONS)
 # Folders that archives, file systems and network drives leave; hidden ones begin with a dot.

@@ -77,7 +77,9 @@ def open_prepared(
     try:
         next(iter(examples), None)
     except RuntimeError as error:  # of ArrayRecord: cut off, or no such file at all
-        raise UserError(f"{where} in {builder.data_path} cannot be read: {error}") from error
+        raise UserError(
+            f"{where} in {builder.data_path} cannot be read: {error}; copy or prepare it again"
+        ) from error
     return Prepared(examples, tuple(features["label"].names), parts, files)
 
 

@@ -91,9 +91,9 @@ def _read(path: epath.Path, data: DataConfig) -> list[_Row]:
     try:
         next(reader)
         for values in reader:
+            if not any(values):
+                continue  # an empty line, as spreadsheets leave at the end
             if len(values) != len(header):
-                if not any(values):
-                    continue  # an empty line
                 raise UserError(
                     f"line {reader.line_num} of {path} has {len(values)} values, and the first "
                     f"{len(header)}: values that hold a {separator!r} belong into double quotes"

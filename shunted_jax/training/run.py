@@ -87,7 +87,8 @@ def make_run(config: Config) -> Run:
     train_source = open_split(config.data, "train_split")
     eval_source = open_split(config.data, "eval_split")
     _check_same_classes(train_source, eval_source)
-    if both := shared(train_source.parts, eval_source.parts):
+    both = shared(train_source.parts, eval_source.parts)
+    if both and not jax.process_index():
         logger.warning(
             "%s of the examples of %s are in %s, too: scores of what was trained on say little",
             f"{both:,}",
