@@ -20,9 +20,8 @@ from tests.data.test_trees import touch
 from tests.support.tiny import ONE_STAGE, tiny_config
 from tests.training.recovery.test_resume import random_state, resume
 
-FILES = [
-    f"{split}/{kind}/{n}.jpg" for split in ("train", "test") for kind in "ab" for n in range(8)
-]
+FOLDERS = ("train/a", "train/b", "test/a", "test/b")
+FILES = [f"{folder}/{number}.jpg" for folder in FOLDERS for number in range(8)]
 
 
 def make(dataset, data_dir=None, **data):
