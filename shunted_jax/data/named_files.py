@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from shunted_jax.data.listing import entries, folders_in, is_image, size_of
+from shunted_jax.data.scanning import entries, folders_in, is_image, size_of
 from shunted_jax.errors import UserError
 
 

@@ -9,16 +9,8 @@ import shlex
 
 from etils import epath
 
-from shunted_jax.data.listing import (
-    LeftOut,
-    Listing,
-    Row,
-    as_seen,
-    folders_in,
-    holds,
-    images_below,
-    in_order_of_hash,
-)
+from shunted_jax.data.listing import Listing, Row, as_seen, in_order_of_hash
+from shunted_jax.data.scanning import LeftOut, folders_in, holds, images_below
 from shunted_jax.data.splits import (
     ONE_SPLIT,
     check_names,
@@ -47,14 +39,12 @@ def list_tree(folder: epath.Path, split: str, allow_empty_classes: bool = False)
     folders = _split_folders(folder, split)
     names = names_in(split)
     names = list(folders) if "all" in names and "all" not in folders else list(dict.fromkeys(names))
-    reference = nearest_split("train", folders) or names[0]
-    left_out = LeftOut()
-    classes = tuple(sorted({as_seen(name) for name in folders_in(folder / folders[reference])}))
-    splits = {}
+    reference = folder / folders[nearest_split("train", folders) or names[0]]
+    classes = tuple(sorted({as_seen(name) for name in folders_in(reference)}))
+    left_out, splits = LeftOut(), {}
     for name in names:
-        rows = _Rows(folder, folders[name], allow_empty_classes)
-        splits[name] = in_order_of_hash(rows.list(classes, folder / folders[reference]))
-        left_out += rows.left_out
+        rows = _list_split(folder, folders[name], classes, reference, left_out, allow_empty_classes)
+        splits[name] = in_order_of_hash(rows)
     deeper = sum(
         file.count("/") > 1 + bool(folders[name])
         for name, rows in splits.items()
@@ -114,47 +104,47 @@ def _first(names: list[str]) -> str:
     return ", ".join(map(repr, names[:3])) + more
 
 
-class _Rows:
-    """The images of one split, class by class."""
-
-    def __init__(self, folder: epath.Path, split: str, allow_empty_classes: bool):
-        self._folder = folder
-        self._split = split
-        self._allow_empty_classes = allow_empty_classes
-        self.left_out = LeftOut()
-
-    def list(self, classes: tuple[str, ...], reference: epath.Path) -> list[Row]:
-        here = self._folder / self._split
-        label_of = {name: label for label, name in enumerate(classes)}
-        rows, empty = [], {}
-        for name in folders_in(here, self.left_out):
-            label = label_of.get(as_seen(name))
-            if label is None:
-                raise UserError(
-                    f"{here} has the class {name!r}, which {reference} has not: every class needs "
-                    "a folder there"
-                )
-            inside = LeftOut()
-            path = f"{self._split}/{name}" if self._split else name
-            before = len(rows)
-            rows.extend(
-                (label, f"{path}/{file}", size) for file, size in images_below(here / name, inside)
-            )
-            if len(rows) == before:
-                only = "only subfolders" if holds(here / name) else "nothing"
-                empty[name] = inside.kinds() or only
-            self.left_out += inside
-        if not rows:
+def _list_split(
+    folder: epath.Path,
+    split: str,
+    classes: tuple[str, ...],
+    reference: epath.Path,
+    left_out: LeftOut,
+    allow_empty_classes: bool,
+) -> list[Row]:
+    here = folder / split
+    label_of = {name: label for label, name in enumerate(classes)}
+    rows, empty = [], []
+    for name in folders_in(here, left_out):
+        label = label_of.get(as_seen(name))
+        if label is None:
             raise UserError(
-                f"{here} holds no images in folders of classes, but {self.left_out or 'nothing'}: "
-                f"lay them out as {here}/CLASS/FILE, or name a table of their labels (docs/data.md)"
+                f"{here} has the class {name!r}, which {reference} has not: every class needs a "
+                "folder there"
             )
-        if empty and not self._allow_empty_classes:
-            shown = [f"{name!r} ({what})" for name, what in empty.items()]
-            raise UserError(
-                f"{len(empty):,} of the {len(label_of):,} classes of {here} hold no image: "
-                f"{', '.join(shown[:5])}{', ...' * (len(shown) > 5)}; fill their folders, "
-                "take them away, or keep these classes as they are: "
-                "--config.data.allow_empty_classes=True"
-            )
-        return rows
+        inside = LeftOut()
+        path = f"{split}/{name}" if split else name
+        before = len(rows)
+        for file, size in images_below(here / name, inside):
+            rows.append((label, f"{path}/{file}", size))
+        if len(rows) == before:
+            only = "only subfolders" if holds(here / name) else "nothing"
+            empty.append(f"{name!r} ({inside.kinds() or only})")
+        left_out.add(inside)
+    if not rows:
+        raise UserError(
+            f"{here} holds no images in folders of classes, but {str(left_out) or 'nothing'}: lay them "
+            f"out as {here}/CLASS/FILE, or name a table of their labels (docs/data.md)"
+        )
+    if empty and not allow_empty_classes:
+        raise UserError(
+            f"{len(empty):,} of the {len(classes):,} classes of {here} hold no image: "
+            f"{', '.join(empty[:5])}{', ...' * (len(empty) > 5)}; fill their folders, take them "
+            "away, or keep these classes as they are: --config.data.allow_empty_classes=True"
+        )
+    if len(classes) == 1 and "images" not in holds(here / classes[0]):
+        raise UserError(
+            f"{here} has a single class, {classes[0]!r}, and all images in folders of that: move "
+            f"these one level up, out of {here / classes[0]}"
+        )
+    return rows

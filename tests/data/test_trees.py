@@ -8,7 +8,7 @@ from PIL import Image
 
 from shunted_jax.config import DataConfig
 from shunted_jax.data.decoding import EncodedImage
-from shunted_jax.data.listing import EXTENSIONS
+from shunted_jax.data.scanning import EXTENSIONS
 from shunted_jax.data.sources import open_source, open_split
 from shunted_jax.errors import UserError
 
@@ -136,9 +136,12 @@ NOT_CLEAR = [
     ("train", "train/1.jpg car/2.jpg", "FOLDER/train holds no images in folders of classes, but 1"),
     ("train", "test/1.jpg car/2.jpg", "images in 'test' and in what may be classes"),
     ("train", "cat/1.jpg dog/pug/1.jpg", "images in 'cat' and folders in 'dog': lay"),
+    ("train", "train/pets/cat/1.jpg train/pets/dog/2.jpg", "single class, 'pets', and all images"),
     # A split without classes, or with stray images, beside one that has them.
     ("train", "training/a/1.jpg test/1.jpg", "--config.data.train_split=training"),
     ("val", "train/a/1.jpg train/1.jpg test/1.jpg", "--config.data.train_split=test"),
+    ("train", "train/x.caf\udce9", "but 1 file (1 in no class's folder)"),
+    ("train", "train/a/x.caf\udce9", "holds no images in folders of classes, but 1 file (1 '.caf"),
     ("train", "1.jpg", "has neither folders, with images as SPLIT/CLASS/FILE or CLASS/FILE"),
 ]
 
