@@ -133,8 +133,8 @@ def _list_split(
         left_out.add(inside)
     if not rows:
         raise UserError(
-            f"{here} holds no images in folders of classes, but {str(left_out) or 'nothing'}: lay them "
-            f"out as {here}/CLASS/FILE, or name a table of their labels (docs/data.md)"
+            f"{here} holds no images in folders of classes, but {str(left_out) or 'nothing'}: lay "
+            f"them out as {here}/CLASS/FILE, or name a table of their labels (docs/data.md)"
         )
     if empty and not allow_empty_classes:
         raise UserError(
