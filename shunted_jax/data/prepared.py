@@ -127,9 +127,9 @@ def _not_prepared(dataset: str, data_dir: str | None) -> UserError:
     command = makes.get(name, f"{_PREPARE} --help says of what")
     there = _there(epath.Path(where).expanduser() / name)
     return UserError(
-        f"no data set {dataset!r} is prepared as ArrayRecord in {where}{there}: prepare it "
-        f"first ({command}), name where it is (--config.data.data_dir={shlex.quote(into)}), or "
-        f"name a folder of images (--config.data.dataset=./{name})"
+        f"no data set {dataset!r} is prepared as ArrayRecord in {where}{there}: prepare it first "
+        f"({command}) and pass --config.data.data_dir={shlex.quote(into)}, name with that field "
+        f"where it is, or name a folder of images: --config.data.dataset=./{name}"
     )
 
 

@@ -10,12 +10,15 @@ from shunted_jax.errors import UserError
 
 ONE_SPLIT = "train"  # what a data set without splits is
 
-# What people call the same thing; where it is not there, the names behind it are looked for.
-_CALLED = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev", "eval", "test", "testing"),
-    "test": ("test", "testing", "eval", "val", "valid", "validation", "dev"),
-}
+# What people call the same thing, and what they take for want of it.
+_TRAIN = ("train", "training")
+_VALIDATION = ("val", "valid", "validation", "dev")
+_TEST = ("test", "testing", "eval")
+_MEANT = (
+    dict.fromkeys(_TRAIN, _TRAIN)
+    | dict.fromkeys(_VALIDATION, _VALIDATION + _TEST)
+    | dict.fromkeys(_TEST, _TEST + _VALIDATION)
+)
 
 
 class Part(NamedTuple):
@@ -77,13 +80,13 @@ def nearest_split(name: str, there: Iterable[str]) -> str | None:
         return name
     by_small_letters = {other.casefold(): other for other in there}
     small = name.casefold()
-    meant = next((names for names in _CALLED.values() if small in names), ())
-    return next((by_small_letters[one] for one in (small, *meant) if one in by_small_letters), None)
+    meant = (small, *_MEANT.get(small, ()))
+    return next((by_small_letters[one] for one in meant if one in by_small_letters), None)
 
 
 def is_called_like_a_split(name: str) -> bool:
     """Returns whether a folder of this name is hardly a class."""
-    return any(name.casefold() in names for names in _CALLED.values())
+    return name.casefold() in _MEANT
 
 
 def parts_of(split: str, infos: Mapping[str, tfds.core.SplitInfo], where: str) -> tuple[Part, ...]:
@@ -103,7 +106,14 @@ def parts_of(split: str, infos: Mapping[str, tfds.core.SplitInfo], where: str) -
         raise UserError(
             f"{where} cannot give the split {split!r}: {' '.join(str(error).split())}"
         ) from error
-    return tuple(Part(part.splitname, part.from_, part.to) for part in parts)
+    return tuple(
+        Part(
+            part.splitname,
+            part.from_ or 0,
+            infos[part.splitname].num_examples if part.to is None else part.to,
+        )
+        for part in parts
+    )
 
 
 def info_of(name: str, examples: int) -> tfds.core.SplitInfo:

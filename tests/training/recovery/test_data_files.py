@@ -26,7 +26,7 @@ FILES = [f"{folder}/{number}.jpg" for folder in FOLDERS for number in range(8)]
 
 def make(dataset, data_dir=None, **data):
     """Returns a run on a data set; nothing of it is decoded."""
-    settings = {"dataset": str(dataset), "train_split": "train", "eval_split": "test", **data}
+    settings = {"dataset": str(dataset), "train_split": "train", "eval_split": "test"} | data
     return make_run(resolve(tiny_config(data_dir, model={"name": "one_stage"}, data=settings)))
 
 
@@ -146,6 +146,15 @@ def test_runs_without_a_fingerprint_go_on_as_before(began, data, monkeypatch):
     shutil.copytree(data / "here", data / "there")
     with pytest.raises(UserError, match="config.data.dataset: .*/here' before, .*/there' now$"):
         resume(make(data / "there"), began)
+
+
+def test_images_that_are_in_both_splits_are_counted(data, began, caplog):
+    make(data / "here", train_split="train+test[:3]")
+    assert "3 of the examples of" in caplog.text
+    assert "are in" in caplog.text
+    caplog.clear()
+    make(data / "here", train_split="train[:75%]", eval_split="train[75%:]")
+    assert not caplog.text
 
 
 def test_workers_are_not_sent_the_list(tmp_path):
