@@ -59,26 +59,30 @@ def open_prepared(
         )
     except NotImplementedError:
         raise UserError(
-            f"{where} is not in a format with random access; copy it into one: {_PREPARE} "
-            f"from-tfrecord --source {shlex.quote(os.fspath(builder.data_path))} --data-dir DIR"
+            f"the data set {dataset!r} is not in a format with random access; copy it into one: "
+            f"{_PREPARE} from-tfrecord --source {shlex.quote(os.fspath(builder.data_path))} "
+            "--data-dir DIR"
         ) from None
     except (KeyError, ValueError) as error:
-        raise UserError(f"{where} in {builder.data_path} cannot be read: {error}") from error
+        raise UserError(
+            f"the data set {dataset!r} in {builder.data_path} cannot be read: {error}"
+        ) from error
     features = builder.info.features
     is_labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     if "image" not in features or not is_labelled:
         raise UserError(
-            f"{where} has the features {sorted(features)}, and training wants an 'image' and a "
-            "'label' of classes"
+            f"the data set {dataset!r} has the features {sorted(features)}, and training wants an "
+            "'image' and a 'label' of classes"
         )
     names = dict.fromkeys(part.split for part in parts)
     paths = [path for name in names for path in map(epath.Path, infos[name].filepaths)]
-    files = _look_at(paths, where)
+    files = _look_at(paths, dataset)
     try:
         next(iter(examples), None)
     except RuntimeError as error:  # of ArrayRecord: cut off, or no such file at all
         raise UserError(
-            f"{where} in {builder.data_path} cannot be read: {error}; copy or prepare it again"
+            f"the data set {dataset!r} in {builder.data_path} cannot be read: {error}; copy or "
+            "prepare it again"
         ) from error
     return Prepared(examples, tuple(features["label"].names), parts, files)
 
@@ -93,14 +97,15 @@ def _builder(
     except (tfds.core.DatasetNotFoundError, AssertionError, FileNotFoundError):
         raise _not_prepared(dataset, data_dir) from None
     except (KeyError, ValueError) as error:
-        raise UserError(f"the data set {dataset!r} cannot be read: {error}") from error
+        where = data_dir or "tensorflow-datasets' default folder"
+        raise UserError(f"the data set {dataset!r} in {where} cannot be read: {error}") from error
     # tensorflow-datasets knows what it could prepare, too.
     if not (builder.data_path / "dataset_info.json").exists() or not builder.info.splits:
         raise _not_prepared(dataset, data_dir)
     return builder
 
 
-def _look_at(paths: Sequence[epath.Path], where: str) -> Fingerprint:
+def _look_at(paths: Sequence[epath.Path], dataset: str) -> Fingerprint:
     sizes, missing = [], []
     for path in paths:
         try:
@@ -109,8 +114,8 @@ def _look_at(paths: Sequence[epath.Path], where: str) -> Fingerprint:
             missing.append(path)
     if missing:
         raise UserError(
-            f"{where} lacks {len(missing):,} of its {len(paths):,} files, such as {missing[0]}: "
-            "copy or prepare it again"
+            f"the data set {dataset!r} lacks {len(missing):,} of its {len(paths):,} files, such as "
+            f"{missing[0]}: copy or prepare it again"
         )
     return fingerprint([path.name for path in paths], sizes)
 

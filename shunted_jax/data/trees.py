@@ -83,14 +83,17 @@ def _split_folders(folder: epath.Path, split: str) -> dict[str, str]:
 
 def _explain_nesting(folder: epath.Path, split: str, names: list[str]) -> None:
     wanted = names_in(split)[0]
-    inner = [folder / name for name in names]
+    # A class may be called like the split that is wanted.
+    inner = [folder / name for name in names if not is_called_like_a_split(name)]
     innermost = [path / name for path in inner for name in folders_in(path)]
     prepared = [path for path in inner + innermost if (path / "dataset_info.json").exists()]
     if instead := prepared or [path for path in innermost if path.name == wanted]:
         path = instead[0] if prepared else instead[0].parent
+        there = os.fspath(path)
+        there = there if "/" in there else f"./{there}"  # else, it would be a name
         raise UserError(
             f"{folder} has no split {wanted!r}, and {path} is a data set: take "
-            f"--config.data.dataset={shlex.quote(os.fspath(path))}"
+            f"--config.data.dataset={shlex.quote(there)}"
         )
     if not names:
         raise UserError(

@@ -138,6 +138,7 @@ NOT_CLEAR = [
     ("train", "cat/1.jpg dog/pug/1.jpg", "images in 'cat' and folders in 'dog': lay"),
     ("train", "train/pets/cat/1.jpg train/pets/dog/2.jpg", "single class, 'pets', and all images"),
     # A split without classes, or with stray images, beside one that has them.
+    ("test", "train/test/1.jpg val/test/1.jpg", "'val': --config.data.train_split=val"),
     ("train", "training/a/1.jpg test/1.jpg", "--config.data.train_split=training"),
     ("val", "train/a/1.jpg train/1.jpg test/1.jpg", "--config.data.train_split=test"),
     ("train", "train/x.caf\udce9", "but 1 file (1 in no class's folder)"),
