@@ -54,10 +54,15 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Where the images come from and what happens to them on the host."""
 
-    dataset: str = ""  # a tensorflow-datasets name, or a folder: "./flowers"
+    dataset: str = ""  # a tensorflow-datasets name, a folder ("./flowers") or a table ("x.csv")
     data_dir: str | None = None  # of tensorflow-datasets; None: its own default
     train_split: str = "train"
     eval_split: str = "test"
+    allow_empty_classes: bool = False  # of folders without an image, and tables likewise
+    image_column: str = "image"  # of a table: a file, with or without its extension
+    label_column: str = "label"  # of a table
+    split_column: str = "split"  # of a table; without one, all of it is "train"
+    image_dir: str | None = None  # where a table's images are; None: beside it
     image_size: int = 224  # pixels, both sides
     crop_pct: float | None = None  # evaluation: of the resized short side; None: 224/256, small: 1
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of pixels in [0, 1], a channel each

@@ -60,6 +60,18 @@ def _data_problems(data: Any) -> Iterator[str]:
             f"config.data.mean is {data.mean} and config.data.std {data.std}: give three numbers "
             "each, one a colour channel, std above 0"
         )
+    columns = [data.image_column, data.label_column, data.split_column]
+    if len(set(columns)) < 3 or "" in columns:
+        yield (
+            f"config.data.image_column, label_column and split_column are {columns}: name three "
+            "columns of a table"
+        )
+    if data.image_dir is not None and not data.dataset.lower().endswith((".csv", ".tsv")):
+        yield (
+            f"config.data.image_dir is {data.image_dir!r}, and config.data.dataset="
+            f"{data.dataset!r} is no table (.csv, .tsv): only a table's images have a folder of "
+            "their own"
+        )
     if data.on_bad_image not in ("raise", "skip"):
         yield f"config.data.on_bad_image is {data.on_bad_image!r}, and must be 'raise' or 'skip'"
     if data.crop_pct is not None and not 0 < data.crop_pct <= 1:

@@ -59,11 +59,15 @@ def absolute(path: str | os.PathLike) -> epath.Path:
 
 
 def replace_text(path: epath.Path, text: str) -> None:
+    """Writes a file as `replace_bytes` does, as UTF-8 in any locale."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: epath.Path, content: bytes) -> None:
     """Writes a file as a whole: who reads it, or writes it at the same time, never meets a part."""
-    encoded = text.encode()  # UTF-8 in any locale
     if in_bucket(path):
-        path.write_bytes(encoded)  # objects change at once
+        path.write_bytes(content)  # objects change at once
         return
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    beside.write_bytes(encoded)
+    beside.write_bytes(content)
     beside.replace(path)

@@ -151,6 +151,8 @@ def test_resolved_configuration_is_frozen():
         (None, "data", 3, "config.data is 3, and must be of type DataConfig"),
         ("model", "dtype", "float16", "'float16', and must be 'float32' or 'bfloat16'"),
         ("data", "dataset", "", "config.data.dataset is empty"),
+        ("data", "label_column", "image", r"\['image', 'image', 'split'\]: name three columns"),
+        ("data", "image_dir", "x", "image_dir is 'x', and config.data.dataset='.*' is no table"),
         ("data", "image_size", 0, "config.data.image_size is 0, and must be at least 1"),
         ("data", "mean", [0.0] * 3, "config.data.mean is .* must be of type tuple"),
         ("data", "std", (0.2, 0.0, 0.2), "std above 0"),

@@ -20,7 +20,7 @@ from shunted_jax.augment.training_batch import Augmented, augment
 from shunted_jax.commands import command_line
 from shunted_jax.config import Config
 from shunted_jax.data.pipeline import train_batches
-from shunted_jax.data.sources import open_source
+from shunted_jax.data.sources import open_split
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.pictures import plot_contact_sheet
 
@@ -34,7 +34,7 @@ def write_preview(config: Config, path: Path, rows: int) -> None:
     Raises:
         UserError: the data set is not there, or has no classes.
     """
-    source = open_source(config.data.dataset, config.data.train_split, config.data.data_dir)
+    source = open_split(config.data, "train_split")
     names = source.class_names
     device_side = jax.jit(functools.partial(augment, num_classes=len(names), config=config))
     batches = train_batches(source, dataclasses.replace(config, batch_size=COLUMNS))

@@ -1,15 +1,26 @@
 """Where examples come from: random access to encoded images and their labels."""
 
 import dataclasses
-from collections.abc import Sequence
+import logging
+import shlex
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tensorflow_datasets as tfds
+import numpy as np
 from etils import epath
 
+from shunted_jax.config import DataConfig
+from shunted_jax.data import tables
+from shunted_jax.data.fingerprint import Fingerprint, fingerprint
 from shunted_jax.data.folders import FolderExamples
+from shunted_jax.data.listing import Listing
+from shunted_jax.data.prepared import open_prepared
+from shunted_jax.data.splits import NoSplitError, Part, info_of, parts_of
+from shunted_jax.data.trees import list_tree
 from shunted_jax.errors import UserError
 from shunted_jax.names import readable
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +33,17 @@ class Source:
             `file_name`, which names them unread.
         class_names: what each label stands for.
         name: what to call it in messages, such as "imagenet2012, train".
+        parts: which examples of the data set's splits they are; empty where that is not known.
+        files: to know the files again, wherever they lie; None where there are none.
+        remarks: what to know of it besides, such as what was left out.
     """
 
     examples: Sequence[dict[str, Any]]
     class_names: tuple[str, ...]
     name: str = "the data set"
+    parts: tuple[Part, ...] = ()
+    files: Fingerprint | None = None
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -41,81 +58,100 @@ class Source:
             f"example {index} of {self.name}" + (f" ({file_name})" if file_name else "")
         )
 
+    def in_a_line(self) -> str:
+        """Returns what a person wants to know of it before anything is done with it."""
+        counts = f"{self.name}: {len(self):,} images, {len(self.class_names):,} classes"
+        return "; ".join([counts, *self.remarks])
 
-def open_source(dataset: str, split: str, data_dir: str | None = None) -> Source:
+
+def open_split(data: DataConfig, field: str) -> Source:
+    """Opens a split of the configured data set, and says in the log what it holds.
+
+    Args:
+        data: of the run's configuration.
+        field: which of its fields names the split: "train_split" or "eval_split".
+
+    Raises:
+        UserError: as `open_source` does.
+    """
+    try:
+        source = open_source(data.dataset, getattr(data, field), data.data_dir, data)
+    except NoSplitError as error:
+        choice = f"={shlex.quote(error.instead)}" if error.instead else " names one of them"
+        raise UserError(f"{error}: --config.data.{field}{choice}") from None
+    logger.info("%s", source.in_a_line())
+    return source
+
+
+def open_source(
+    dataset: str, split: str, data_dir: str | None = None, options: DataConfig | None = None
+) -> Source:
     """Opens a data set of images with class labels.
 
     Args:
         dataset: a prepared tensorflow-datasets data set, by name ("digits", "cifar100",
             "imagenet2012:5.1.0") or by its own folder; or a folder tree of image files,
-            SPLIT/CLASS/FILE. Folders are told from names by a slash: "./flowers".
+            SPLIT/CLASS/FILE or CLASS/FILE; or a table of labels, "labels.csv". Folders are told
+            from names by a slash: "./flowers".
         split: a split or a part of one, such as "train" or "train[:99%]".
         data_dir: where tensorflow-datasets keeps its data sets; None takes its default.
+        options: for trees and tables, whose fields say how they are read; None: as by default.
 
     Returns:
         The split, its images still encoded.
 
     Raises:
-        UserError: the data set is not there in a random-access format, has no such split, or does
-            not hold images with class labels.
+        UserError: the data set is not there in a random-access format, has no such split, does not
+            hold images with class labels, or holds them in a way that is not clear.
     """
     try:
-        return _open(dataset, split, data_dir)
+        return _open(dataset, split, data_dir, options or DataConfig())
     except ImportError as error:  # what reads a bucket's folders is not among the requirements
         raise UserError(f"{dataset!r} in {data_dir} needs another package: {error}") from error
 
 
-def _open(dataset: str, split: str, data_dir: str | None) -> Source:
+def _open(dataset: str, split: str, data_dir: str | None, options: DataConfig) -> Source:
+    if dataset.lower().endswith(tables.SUFFIXES) and not epath.Path(dataset).is_dir():
+        return _of_files(
+            tables.list_table(epath.Path(dataset).expanduser(), split, options), split, dataset
+        )
     folder = epath.Path(dataset).expanduser() if "/" in dataset else None
     if folder is not None and not folder.is_dir():
         if dataset.startswith((".", "~", "/")) or "://" in dataset:
             raise UserError(f"config.data.dataset is {dataset!r}, and there is no such folder")
         folder = None  # a name, such as "downsampled_imagenet/32x32"
     if folder is not None and not (folder / "dataset_info.json").exists():
-        examples = FolderExamples(folder, split)
-        return Source(examples, examples.class_names, f"{dataset}, {split}")
-    examples = _open_prepared(dataset, folder, split, data_dir)
-    features = examples.dataset_info.features
-    is_labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
-    if "image" not in features or not is_labelled:
-        raise UserError(
-            f"the data set {dataset!r} has the features {sorted(features)}, and training wants an "
-            "'image' and a 'label' of classes"
-        )
-    return Source(examples, tuple(features["label"].names), f"{dataset}, {split}")
-
-
-def _open_prepared(
-    dataset: str, folder: epath.Path | None, split: str, data_dir: str | None
-) -> Sequence[dict[str, Any]]:
-    # Decoding is ours; unless told not to, data_source would set out to download what is not there.
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    where = data_dir or "tensorflow-datasets' default folder"
-    try:
-        if folder is not None:
-            builder = tfds.builder_from_directory(folder)
-            return builder.as_data_source(split=split, decoders=decoders)
-        return tfds.data_source(
-            dataset, split=split, data_dir=data_dir, download=False, decoders=decoders
-        )
-    except NotImplementedError:  # prepared in another format, or known and not prepared at all
-        if folder is not None or tfds.builder(dataset, data_dir=data_dir).data_path.exists():
-            raise UserError(
-                f"the data set {dataset!r} is not in a format with random access; copy it into "
-                "one: python -m shunted_jax.commands.prepare from-tfrecord --source "
-                f"{folder or 'FOLDER'} --data-dir DIR"
-            ) from None
-        raise _not_prepared(dataset, where) from None
-    except (tfds.core.DatasetNotFoundError, AssertionError, FileNotFoundError):
-        raise _not_prepared(dataset, where) from None
-    except (KeyError, ValueError) as error:
-        raise UserError(f"the data set {dataset!r} in {where} cannot be read: {error}") from error
-
-
-def _not_prepared(dataset: str, where: str) -> UserError:
-    return UserError(
-        f"no data set {dataset!r} is prepared as ArrayRecord in {where}: prepare it first (see "
-        "python -m shunted_jax.commands.prepare --help), name the --config.data.data_dir where it "
-        "is, "
-        f"or name a folder of images: --config.data.dataset=./{dataset}"
+        listing = list_tree(folder, split, options.allow_empty_classes)
+        return _of_files(listing, split, dataset)
+    prepared = open_prepared(dataset, folder, split, data_dir)
+    return Source(
+        prepared.examples,
+        prepared.class_names,
+        f"{dataset}, {split}",
+        parts=prepared.parts,
+        files=prepared.files,
     )
+
+
+def _of_files(listing: Listing, split: str, where: str) -> Source:
+    infos = {name: info_of(name, len(rows)) for name, rows in listing.splits.items()}
+    parts = parts_of(split, infos, where)
+    rows = [row for part in parts for row in listing.splits[part.split][part.start : part.stop]]
+    labels, names, sizes = zip(*rows, strict=True) if rows else ((), (), ())
+    return Source(
+        FolderExamples(listing.folder, names, labels),
+        listing.class_names,
+        f"{where}, {split}",
+        parts=parts,
+        files=fingerprint(names, sizes, labels),
+        remarks=tuple(_remarks(listing, labels)),
+    )
+
+
+def _remarks(listing: Listing, labels: Sequence[int]) -> Iterator[str]:
+    yield from listing.remarks
+    absent = np.setdiff1d(np.arange(len(listing.class_names)), labels)
+    if absent.size:
+        names = ", ".join(repr(listing.class_names[label]) for label in absent[:5])
+        more = f" and {absent.size - 5:,} more" if absent.size > 5 else ""
+        yield f"no image of {names}{more}"

@@ -20,6 +20,7 @@ from shunted_jax.training.devices.preemption import StopRequest
 from shunted_jax.training.devices.prefetch import prefetch_to_device
 from shunted_jax.training.devices.sharding import sum_over_hosts
 from shunted_jax.training.evaluation import Evaluation, evaluate
+from shunted_jax.training.recovery.data_files import write_list
 from shunted_jax.training.recovery.lock import RunLock
 from shunted_jax.training.recovery.resume import Resumed, restore_newest
 from shunted_jax.training.recovery.saving import save
@@ -67,6 +68,7 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
         if stop.agreed_at_once():
             raise PreemptedError("stopped by SIGTERM before the first step: nothing is lost")
         try:
+            write_list(run.train_source, workdir)
             due = run.evaluates_after(resumed.step) and not resumed.record.metrics
             with MetricsFiles(workdir, resumed.step, evaluated=not due) as files:
                 if due:

@@ -1,6 +1,7 @@
 """What stays the same throughout a run: task, data, model, mesh, schedule, programs."""
 
 import dataclasses
+import logging
 
 import jax
 import optax
@@ -8,13 +9,16 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from shunted_jax.config import Config
-from shunted_jax.data.sources import Source, open_source
+from shunted_jax.data.sources import Source, open_split
+from shunted_jax.data.splits import shared
 from shunted_jax.errors import UserError
 from shunted_jax.tasks import Task, make_task
 from shunted_jax.training.devices.sharding import make_mesh
 from shunted_jax.training.fine_tuning import initialize_from
 from shunted_jax.training.step.optimizer import learning_rate_schedule, make_optimizer
 from shunted_jax.training.step.programs import Programs, make_programs
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +84,17 @@ def make_run(config: Config) -> Run:
     """
     # What is wrong with the network shows at once: a data set may take minutes to open.
     make_task(config, num_classes=0).make_model()
-    train_source = open_source(config.data.dataset, config.data.train_split, config.data.data_dir)
-    eval_source = open_source(config.data.dataset, config.data.eval_split, config.data.data_dir)
+    train_source = open_split(config.data, "train_split")
+    eval_source = open_split(config.data, "eval_split")
     _check_same_classes(train_source, eval_source)
+    both = shared(train_source.parts, eval_source.parts)
+    if both and not jax.process_index():
+        logger.warning(
+            "%s of the examples of %s are in %s, too: scores of what was trained on say little",
+            f"{both:,}",
+            eval_source.name,
+            train_source.name,
+        )
     mesh = make_mesh(config.mesh)
     _check_batch_sizes(config, mesh)
     steps_per_epoch = len(train_source) / config.batch_size

@@ -13,7 +13,7 @@ import optax
 from etils import epath
 
 from shunted_jax.config import Config
-from shunted_jax.data.sources import Source, open_source
+from shunted_jax.data.sources import Source, open_split
 from shunted_jax.errors import UserError
 from shunted_jax.pretrained import read_weights_for
 from shunted_jax.storage import replace_text
@@ -71,7 +71,7 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
             the evaluation split is not there.
     """
     make_task(config, num_classes=0).make_model()  # a mistake shows before the data are opened
-    source = open_source(config.data.dataset, config.data.eval_split, config.data.data_dir)
+    source = open_split(config.data, "eval_split")
     mesh = make_mesh(config.mesh)
     check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     task = make_task(config, num_classes=len(source.class_names))

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.datasets import load_digits
 from shunted_jax.commands import prepare
 from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.sources import open_source
+from shunted_jax.errors import UserError
 
 
 def decoded(digits_dir, split):
@@ -72,8 +74,48 @@ def test_a_format_without_random_access_says_how_to_convert(digits_dir, tmp_path
     info = folder / "dataset_info.json"
     info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
     for dataset in ("digits", str(folder)):
-        with pytest.raises(ValueError, match="'.*' is not in a format with random.*from-tfrecord"):
+        with pytest.raises(UserError, match=f"random.*from-tfrecord --source {folder} --data-dir"):
             open_source(dataset, "test", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("rm 1.0.0/dataset_info.json", "is prepared as .* in FOLDER, where there is 1.0.0 .unfini"),
+        ("mv 1.0.0 1.0.0.incomplete", "where there is 1.0.0.incomplete.*prepare it first"),
+        (
+            "mv 1.0.0 0.9.0",
+            "where there is 0.9.0: prepare it .*prepare digits --data-dir FOLDER",
+        ),
+        ("rm 1.0.0/digits-test*", "'digits.*' lacks 1 of its 1 files, such as .*/digits-test"),
+        (
+            "truncate -s 99999 1.0.0/digits-test*",
+            "in FOLDER/digits/1.0.0 cannot be read: Corrupted",
+        ),
+        ("truncate -s 9 1.0.0/digits-test*", "in FOLDER/digits/1.0.0 cannot be read: ArrayRecord"),
+    ],
+)
+def test_half_a_data_set_is_no_data_set(digits_dir, tmp_path, damage, said):
+    shutil.copytree(f"{digits_dir}/digits", tmp_path / "digits")
+    subprocess.run(damage, shell=True, cwd=tmp_path / "digits", check=True)
+    said = said.replace("FOLDER", str(tmp_path))
+    dataset = "digits:1.0.0" if "0.9.0" in damage else "digits"
+    with pytest.raises(UserError, match=said):
+        open_source(dataset, "test", str(tmp_path))
+
+
+def test_nothing_prepared_says_the_command(tmp_path, monkeypatch):
+    # tensorflow-datasets knows what it could prepare, and has no splits of it (tfds#2748, #2488).
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prepare = "python -m shunted_jax.commands.prepare"
+    for dataset, command in (
+        ("imagenet2012", f"{prepare} imagenet2012 --source FOLDER_OF_ITS_ARCHIVES --data-dir data"),
+        ("imagenet2012:5.1.0", f"{prepare} imagenet2012 --source"),
+        ("digits", f"{prepare} digits --data-dir data"),
+        ("cifar10", f"{prepare} --help"),
+    ):
+        with pytest.raises(UserError, match=f"in ~/tensorflow_datasets: prepare it .*{command}"):
+            open_source(dataset, "train")
 
 
 def test_preparing_and_reading_need_no_tensorflow(digits_dir):
@@ -95,7 +137,9 @@ def test_second_preparation_leaves_the_files_alone(digits_dir, capsys):
     [
         ("nonesuch", "train", "no data set 'nonesuch' is prepared.*shunted_jax.commands.prepare"),
         ("cifar10", "train", "no data set 'cifar10' is prepared as ArrayRecord"),
-        ("digits", "validation", "Unknown split 'validation'.*'train', 'test'"),
+        ("digits", "validation", "no split 'validation'; it has 'train', 'test'"),
+        ("digits", "train[:1438]", "cannot give the split 'train.*1437 examples"),
+        ("digits", "all[:5]", "cannot give the split 'all.*not support slice"),
     ],
 )
 def test_what_is_not_there_is_said(digits_dir, dataset, split, message):

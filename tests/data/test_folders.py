@@ -97,7 +97,7 @@ def test_a_class_that_train_lacks_is_named(tmp_path):
 def test_a_split_without_images_says_where_they_belong(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "1.jpg").write_bytes(encode(np.zeros((9, 9, 3), np.uint8)))
-    with pytest.raises(UserError, match="holds no images.*one folder a class"):
+    with pytest.raises(UserError, match="holds no images.*, but 1 file .*/CLASS/FILE"):
         open_source(str(tmp_path), "train")
 
 

@@ -19,7 +19,7 @@ from shunted_jax.config import (
     resolve,
 )
 from shunted_jax.data.recipe import make_eval_transform, make_train_transform
-from shunted_jax.data.sources import open_source
+from shunted_jax.data.sources import open_source, open_split
 from shunted_jax.errors import UserError
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.training.loop import train_and_evaluate
@@ -220,8 +220,8 @@ def test_splits_of_different_classes_are_refused(make_config, tmp_path, monkeypa
     tree = write_tree(tmp_path / "tree", {"train": {"cat": 2}, "val": {"cat": 2}})
     other = open_source(write_tree(tmp_path / "other", {"val": {"cat": 1, "cow": 1}}), "val")
     monkeypatch.setattr(
-        "shunted_jax.training.run.open_source",
-        lambda dataset, split, data_dir: open_source(dataset, split) if split == "train" else other,
+        "shunted_jax.training.run.open_split",
+        lambda data, field: open_split(data, field) if field == "train_split" else other,
     )
     with pytest.raises(UserError, match=r"has 1 classes and .*other, val 2.* cow"):
         make_run(make_config(dataset=tree, eval_split="val"))

@@ -120,7 +120,7 @@ def test_score_is_exact_on_one_device_and_on_eight(
 
 def test_a_wholly_bad_split_is_refused(make_config, converted, monkeypatch):
     nothing = Source([{"image": b"", "label": 0}] * 20, tuple("0123456789"), "nothing, test")
-    monkeypatch.setattr(scoring, "open_source", lambda *_: nothing)
+    monkeypatch.setattr(scoring, "open_split", lambda *_: nothing)
     with pytest.raises(UserError, match="none of the 20 images of nothing, test can be decoded"):
         score_checkpoint(make_config(on_bad_image="skip"), converted)
 

@@ -186,7 +186,14 @@ def test_two_processes_train_as_one_does(train_here, reference, config_file, tmp
     assert not re.search(r"step \d+ of|initialising|compiled in", other_log)
     assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 1
     assert {file.name for file in tmp_path.iterdir()} == {
-        *("checkpoints", "metrics.jsonl", "tensorboard", "curves.png", "predictions.png")
+        *(
+            "checkpoints",
+            "metrics.jsonl",
+            "tensorboard",
+            "curves.png",
+            "predictions.png",
+            "train_files.npz",
+        )
     }
     first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert {"data_wait_share", "memory/host_gib", "memory/host_peak_gib"} <= set(first)

@@ -49,12 +49,14 @@ def best_by(run: Run) -> str:
 
 def position_in_data(run: Run, step: int) -> dict[str, Any]:
     """Returns what decides the batches to come; the stream is a pure function of it."""
+    files = run.train_source.files
     return {
         "next_batch": step,
         "seed": run.config.seed,
         "batch_size": run.config.batch_size,
         "examples": len(run.train_source),
         "pipeline_version": PIPELINE_VERSION,
+        "files": files and files.to_json(),
     }
 
 

@@ -15,6 +15,7 @@ from shunted_jax.errors import UserError
 from shunted_jax.models.architecture import differences_between, network_of
 from shunted_jax.retired import RETIRED
 from shunted_jax.training.devices.sharding import add_over_hosts, sum_over_hosts
+from shunted_jax.training.recovery.data_files import compare
 from shunted_jax.training.recovery.digest import changed_arrays, digest
 from shunted_jax.training.recovery.provenance import describe, position_in_data
 from shunted_jax.training.run import Run
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 MAY_CHANGE = {
     # How the work is done.
     "config.data.data_dir": "the data may have moved; their number is compared",
+    "config.data.allow_empty_classes": "the run would have stopped",
     "config.data.num_threads": "batches do not depend on it",
     "config.data.num_workers": "batches do not depend on it",
     "config.mesh.data": "equal within rounding",
@@ -45,6 +47,9 @@ MAY_CHANGE = {
     "config.data.on_bad_image": "the run would have stopped",
     "config.max_bad_steps": "the run would have stopped",
 }
+
+# Fields that may change where the files are the same: `data_files.py`.
+WHERE_FILES_LIE = ("config.data.dataset", "config.data.image_dir")
 
 # Fields that earlier programs had: what they were set to makes no difference.
 IGNORED = tuple(f"config.model.{name}" for name in RETIRED)
@@ -144,7 +149,11 @@ def _check_same_run(run: Run, meta: Metadata, workdir: epath.Path) -> None:
         for line in differences(config, to_dict(run.config))
         if line.split(":")[0] not in IGNORED
     ]
-    refused = [line for name, line in changed if name not in MAY_CHANGE]
+    files = compare(saved.data.get("files"), run.train_source, workdir)
+    may_change = {*MAY_CHANGE, *(WHERE_FILES_LIE if files.same else ())}
+    refused = [line for name, line in changed if name not in may_change]
+    if files.names_differ or (files.sizes_differ and refused):
+        refused.append(f"data.files: {files.words}")
     now = describe(run, saved.step)
     if not refused:
         # A row of the registry can have changed below the same name.
@@ -157,14 +166,16 @@ def _check_same_run(run: Run, meta: Metadata, workdir: epath.Path) -> None:
             {"class_names": meta.class_names}, {"class_names": now.class_names}, prefix="data"
         )
         position = position_in_data(run, saved.data["next_batch"])
-        refused += differences(saved.data, position, prefix="data")
+        refused += differences(saved.data | {"files": None}, position | {"files": None}, "data")
     if refused:
         raise UserError(
             f"{workdir} holds a run with another configuration; name another --workdir, or go on "
             "with the one it has:\n  " + "\n  ".join(refused)
         )
+    if files.sizes_differ:
+        logger.warning("these are not the very files that the run began with: %s", files.words)
     for name, line in changed:
-        if name in MAY_CHANGE:
+        if name in may_change:
             logger.info("taken over: %s", line)
     for line in differences(saved.versions, now.run.versions, prefix="version of"):
         logger.info("%s: what follows is the same within rounding", line)

@@ -21,7 +21,12 @@ from shunted_jax.training.devices import sharding
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.recovery.digest import digest
 from shunted_jax.training.recovery.provenance import describe
-from shunted_jax.training.recovery.resume import IGNORED, MAY_CHANGE, restore_newest
+from shunted_jax.training.recovery.resume import (
+    IGNORED,
+    MAY_CHANGE,
+    WHERE_FILES_LIE,
+    restore_newest,
+)
 from shunted_jax.training.run import make_run
 from tests.support.tiny import tiny_config
 
@@ -280,7 +285,7 @@ def test_no_field_is_ignored_and_may_change():
 
 
 def test_table_of_what_may_change_names_fields_that_exist():
-    for name in MAY_CHANGE:
+    for name in (*MAY_CHANGE, *WHERE_FILES_LIE):
         section = Config()
         *sections, field = name.split(".")[1:]
         for part in sections:
@@ -302,6 +307,7 @@ def test_checkpoint_says_where_it_comes_from(saved):
         "batch_size": 16,
         "examples": 64,
         "pipeline_version": 1,
+        "files": run.train_source.files.to_json(),
     }
     assert record["config"] == to_dict(run.config)
     assert record["versions"]["jax"] == jax.__version__
