@@ -119,6 +119,11 @@ def plot_predictions(
     _save(figure, path)
 
 
+def as_rgb(images: np.ndarray) -> np.ndarray:
+    """Returns images [..., channels] of 3 channels or 1 with 3, as they are drawn."""
+    return np.repeat(images, 3 // images.shape[-1], axis=-1)
+
+
 def _save(figure: Figure, path: epath.Path) -> None:
     with path.open("wb") as file:
         figure.savefig(file, format="png", dpi=120)
