@@ -58,6 +58,7 @@ def test_results_are_those_of_one_device():
     assert jax.jit(MODEL.apply).lower(variables, images).out_info.sharding.spec[0] == "data"
 
 
+@pytest.mark.proof
 def test_forms_of_every_platform_are_lowered():
     model = ShuntedTransformer(
         **TWO_STAGES, num_classes=3, drop_rate=0.1, attn_drop_rate=0.1, dtype=jnp.bfloat16

@@ -1,6 +1,7 @@
 """Where JAX leaves nothing unsaid: arithmetic of unequal ranks is refused, axes are Explicit."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
@@ -15,7 +16,7 @@ from shunted_jax.training.step.programs import (
     lower_train_step,
     make_programs,
 )
-from tests.support.tiny import ONE_STAGE, TWO_STAGES
+from tests.support.tiny import ONE_STAGE, TWO_STAGES, random_variables
 
 MODEL = ShuntedTransformer(
     **TWO_STAGES | {"depths": (2, 1)}, num_classes=3, num_stem_convs=1, drop_path_rate=0.1
@@ -67,7 +68,10 @@ def test_a_step_on_one_image_is_made_without_it():
 @pytest.mark.parametrize(
     ("fields", "changes"),
     [
-        ({"compute": "reference", "drop_rate": 0.1, "attn_drop_rate": 0.1}, {}),
+        pytest.param(
+            *({"compute": "reference", "drop_rate": 0.1, "attn_drop_rate": 0.1}, {}),
+            marks=pytest.mark.proof,
+        ),
         ({"scan_blocks": True, "remat": True}, {"accumulate_steps": 2}),
     ],
     ids=["reference", "loops"],
@@ -79,3 +83,18 @@ def test_a_runs_programs_are_lowered_without_it_and_with_explicit_axes(fields, c
     programs = programs_of(MODEL.clone(**fields), mesh, augment=augment, batch_size=8, **changes)
     lower_train_step(programs)
     lower_eval_step(programs)
+
+
+@pytest.mark.proof
+def test_kernels_are_lowered_without_it():
+    sizes = {"embed_dims": (64,), "mlp_ratios": (8,), "sr_ratios": (8,)}
+    model = ShuntedTransformer(
+        **ONE_STAGE | sizes, num_classes=3, compute="pallas", dtype=jnp.bfloat16
+    )
+
+    def loss(variables, images):
+        return jnp.mean(model.apply(variables, images))
+
+    images = jnp.zeros((8, 64, 64, 3))
+    traced = jax.jit(jax.grad(loss)).trace(random_variables(model), images)
+    assert "tpu_custom_call" in traced.lower(lowering_platforms=("tpu",)).as_text()
