@@ -193,11 +193,13 @@ def test_the_stem_is_made_for_other_channels(network, converted, tmp_path, caplo
     caplog.set_level(logging.INFO, logger="shunted_jax")
     of_rgb, variables = network
     grey = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
-    expected = of_rgb.apply(variables, np.repeat(grey, 3, axis=-1))
+    apply = quick_jit(of_rgb.apply)
+    expected = apply(variables, np.repeat(grey, 3, axis=-1))
     assert np.ptp(expected) > 0.01
 
     of_grey, summed = shunted_jax.load_pretrained(converted, in_channels=1)
-    np.testing.assert_allclose(of_grey.apply(summed, grey), expected, rtol=1e-5, atol=1e-6)
+    found = quick_jit(of_grey.apply)(summed, grey)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert caplog.messages[-1] == (
         f"{converted} takes images of 3 channels, and these have 1: the stem's kernel is summed "
         "over them"
@@ -206,7 +208,7 @@ def test_the_stem_is_made_for_other_channels(network, converted, tmp_path, caplo
     meta = Metadata(architecture_of(of_grey))
     write_weights(tmp_path / "grey", Weights(**summed, meta=meta))
     _, spread = shunted_jax.load_pretrained(tmp_path / "grey", in_channels=3)
-    again = of_rgb.apply(spread, np.repeat(grey, 3, axis=-1))
+    again = apply(spread, np.repeat(grey, 3, axis=-1))
     np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-6)
 
     # In turn and scaled, as timm does it.
