@@ -42,6 +42,12 @@ STEP = flags.DEFINE_string(
 OUT = flags.DEFINE_string(
     "out", None, "Where --mode=eval writes; the checkpoint's own folder if not given."
 )
+MAP_CLASSES = flags.DEFINE_bool(
+    "map-classes",
+    False,
+    "With --mode=eval, score on data that have some of the checkpoint's classes: they are found by "
+    "their names or synsets, and all others do not count.",
+)
 DISTRIBUTED = flags.DEFINE_string("distributed", "auto", distributed.HELP)
 
 
@@ -52,6 +58,8 @@ def main(argv: list[str]) -> None:
     config, name = command_line.config_from_flag("config")
     for path in filter(None, (WORKDIR.value, OUT.value)):
         reachable(path)  # before anything is built
+    if MAP_CLASSES.value and MODE.value != "eval":
+        raise UserError("--map-classes is for scoring: add --mode=eval, or leave it out")
     distributed.connect(DISTRIBUTED.value)
     command_line.log_to_stderr()  # again: from here on, one process speaks
     if MODE.value == "eval":
@@ -85,7 +93,7 @@ def _evaluate(config: Config) -> None:
     if STEP.value not in ("best", "latest") and not STEP.value.isdigit():
         raise UserError(f"--step={STEP.value}: give a number, best or latest")
     step = int(STEP.value) if STEP.value.isdigit() else STEP.value
-    score = score_checkpoint(config, path, step)
+    score = score_checkpoint(config, path, step, map_classes=MAP_CLASSES.value)
     out = epath.Path(OUT.value or path)
     write_score(score, out)
     if distributed.is_first_process():

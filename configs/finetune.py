@@ -5,7 +5,7 @@ r"""Shunted-T from converted weights to a folder of photographs, 30 epochs at 28
 
 `./flowers` holds train/CLASS/FILE and val/CLASS/FILE; a prepared tensorflow-datasets data set takes
 its place by name. `--config.init_from` takes other weights: converted ones, or the folder of a run
-trained here, whose best checkpoint is taken. The head is new where the number of classes is.
+trained here, whose best checkpoint is taken. The head is new where the classes are others.
 
 To train the head alone, on a backbone that stays as it is:
 

@@ -55,10 +55,10 @@ def _model_problems(model: Any) -> Iterator[str]:
 def _data_problems(data: Any) -> Iterator[str]:
     if not data.dataset:
         yield "config.data.dataset is empty: name a tensorflow-datasets data set"
-    if len(data.mean) != 3 or len(data.std) != 3 or min(data.std) <= 0:
+    if len(data.mean) not in (1, 3) or len(data.std) != len(data.mean) or min(data.std) <= 0:
         yield (
             f"config.data.mean is {data.mean} and config.data.std {data.std}: give three numbers "
-            "each, one a colour channel, std above 0"
+            "each, one a colour channel, or one each for grey images, std above 0"
         )
     columns = [data.image_column, data.label_column, data.split_column]
     if len(set(columns)) < 3 or "" in columns:

@@ -3,6 +3,7 @@
 Fine-tuning, scoring and the export to PyTorch read them here, too.
 """
 
+import logging
 import os
 from typing import Any
 
@@ -15,11 +16,14 @@ from shunted_jax.checkpoints import Weights, read_weights
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import differences_between, network_of, variant_of
+from shunted_jax.models.channels import with_stem_for
 from shunted_jax.models.registry import check_known_fields
 from shunted_jax.models.variables import abstract_variables, differing_shapes, with_other_head
 
+logger = logging.getLogger(__name__)
+
 # What a network may have otherwise than the checkpoint that it starts from.
-_HEAD = ("num_classes",)
+_ENDS = ("num_classes", "in_channels")
 
 
 def load_pretrained(
@@ -53,6 +57,8 @@ def load_pretrained(
             host.
         **fields: fields of `ShuntedTransformer` to set otherwise than their defaults, such as
             `drop_path_rate=0.1`. Those of the architecture are the checkpoint's unless set here.
+            With another number of `in_channels` than the checkpoint's, `models.channels.kernel_for`
+            makes the stem's kernel of the one that there is.
 
     Returns:
         The module and {"params", "batch_stats"}; float32 unless `param_dtype` says otherwise.
@@ -69,6 +75,8 @@ def load_pretrained(
         fields["num_classes"] = num_classes
     # To numpy, None is float64.
     model = saved.clone(dtype=jnp.dtype(jnp.float32 if dtype is None else dtype), **fields)
+    if model.in_channels != saved.in_channels:
+        weights = _with_channels(weights, saved, model, path)
     leaves = traverse_util.flatten_dict(variables_of(weights, path, ema=ema))
     if model.num_classes != saved.num_classes:
         leaves = with_other_head(leaves, model, saved.num_classes, path, key)
@@ -110,7 +118,8 @@ def read_weights_for(
     """Returns a checkpoint whose backbone is `model`'s, and how many classes its own head has.
 
     Args:
-        model: the network that is to have the parameters.
+        model: the network that is to have the parameters. Where its images have other channels than
+            the checkpoint's, the stem's kernel is made of the one that there is.
         path: as in `load_pretrained`.
         step: likewise.
 
@@ -119,7 +128,7 @@ def read_weights_for(
         RunError: it cannot be read, for a reason that may pass.
     """
     there, weights = read_network(path, step)
-    if differing := differences_between(there, model, but=_HEAD):
+    if differing := differences_between(there, model, but=_ENDS):
         variant = variant_of(there)
         hint = f" (take --config.model.name={variant})" if variant else ""
         lines = [f"{name}: {has} there, {wants} here" for name, has, wants in differing]
@@ -127,6 +136,8 @@ def read_weights_for(
             f"{path} holds another network than config.model.name builds{hint}:\n  "
             + "\n  ".join(lines)
         )
+    if there.in_channels != model.in_channels:
+        weights = _with_channels(weights, there, model, path)
     return weights, there.num_classes
 
 
@@ -148,6 +159,18 @@ def variables_of(weights: Weights, path: str | os.PathLike, *, ema: bool = False
         )
     params = weights.ema_params if ema else weights.params
     return {"params": params, "batch_stats": weights.batch_stats}
+
+
+def _with_channels(
+    weights: Weights, saved: ShuntedTransformer, model: ShuntedTransformer, path: str | os.PathLike
+) -> Weights:
+    before, now = saved.in_channels, model.in_channels
+    how = "summed over them" if now == 1 else f"repeated in turn and scaled by {before}/{now}"
+    logger.info(
+        "%s takes images of %d channels, and these have %d: the stem's kernel is %s",
+        *(path, before, now, how),
+    )
+    return weights.changed(lambda params: with_stem_for(params, now))
 
 
 def _problems(leaves, wanted) -> str:

@@ -156,6 +156,8 @@ def test_resolved_configuration_is_frozen():
         ("data", "image_size", 0, "config.data.image_size is 0, and must be at least 1"),
         ("data", "mean", [0.0] * 3, "config.data.mean is .* must be of type tuple"),
         ("data", "std", (0.2, 0.0, 0.2), "std above 0"),
+        ("data", "mean", (0.5,), "three numbers each, .* or one each for grey images"),
+        ("data", "mean", (0.5,) * 4, "three numbers each, .* or one each for grey images"),
         ("augment", "flip_prob", 2.0, "augment.flip_prob is 2.0"),
         ("augment", "crop", "round", "augment.crop is 'round'"),
         ("augment", "crop_area", (0.5, 1.5), "crop_area is .* at most 1"),

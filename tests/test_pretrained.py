@@ -116,6 +116,11 @@ def test_averaged_parameters_are_had_by_asking(network, tmp_path, caplog):
     for ema, expected in ((True, bias + 120), (False, bias + 20)):
         _, loaded = shunted_jax.load_pretrained(tmp_path / "run", ema=ema)
         np.testing.assert_array_equal(loaded["params"]["head"]["bias"], expected)
+    _, loaded = shunted_jax.load_pretrained(tmp_path / "run", ema=True, in_channels=1)
+    stem = variables["params"]["stem"]["conv_0"]["kernel"] + 120
+    np.testing.assert_allclose(
+        loaded["params"]["stem"]["conv_0"]["kernel"], stem.sum(axis=2, keepdims=True), rtol=1e-6
+    )
     assert f"taking step 20 of {tmp_path / 'run'}, the best by eval_ema/top1" in caplog.text
 
 
@@ -176,12 +181,49 @@ def test_fields_can_be_set_otherwise(converted):
 
 
 def test_fields_that_change_shapes_are_refused_with_both(converted):
-    with pytest.raises(ValueError, match=r"stem/conv_0/kernel: \(7, 7, 3, 8\).*\(7, 7, 1, 8\)"):
-        shunted_jax.load_pretrained(converted, in_channels=1)
+    with pytest.raises(ValueError, match=r"stem/reduce/kernel: \(2, 2, 8, 8\).*\(2, 2, 16, 16\)"):
+        shunted_jax.load_pretrained(converted, embed_dims=(16,), in_channels=1)
     with pytest.raises(ValueError, match="blocks_1/.*: nothing in the checkpoint"):
         shunted_jax.load_pretrained(converted, depths=(2,))
     with pytest.raises(ValueError, match="'drop_path'.*did you mean 'drop_path_rate'"):
         shunted_jax.load_pretrained(converted, drop_path=0.1)
+
+
+def test_the_stem_is_made_for_other_channels(network, converted, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="shunted_jax")
+    of_rgb, variables = network
+    grey = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
+    apply = quick_jit(of_rgb.apply)
+    expected = apply(variables, np.repeat(grey, 3, axis=-1))
+    assert np.ptp(expected) > 0.01
+
+    of_grey, summed = shunted_jax.load_pretrained(converted, in_channels=1)
+    found = quick_jit(of_grey.apply)(summed, grey)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert caplog.messages[-1] == (
+        f"{converted} takes images of 3 channels, and these have 1: the stem's kernel is summed "
+        "over them"
+    )
+    # And back, from a network that was trained on grey images.
+    meta = Metadata(architecture_of(of_grey))
+    write_weights(tmp_path / "grey", Weights(**summed, meta=meta))
+    _, spread = shunted_jax.load_pretrained(tmp_path / "grey", in_channels=3)
+    again = apply(spread, np.repeat(grey, 3, axis=-1))
+    np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-6)
+
+    # In turn and scaled, as timm does it.
+    kernel = variables["params"]["stem"]["conv_0"]["kernel"]
+    for channels, places in ((2, [0, 1]), (4, [0, 1, 2, 0]), (6, [0, 1, 2, 0, 1, 2])):
+        model, adapted = shunted_jax.load_pretrained(converted, in_channels=channels)
+        assert model.in_channels == channels
+        np.testing.assert_allclose(
+            adapted["params"]["stem"]["conv_0"]["kernel"],
+            kernel[:, :, places] * (3 / channels),
+            rtol=1e-6,
+        )
+        assert caplog.messages[-1].endswith(f"repeated in turn and scaled by 3/{channels}")
+        adapted["params"]["stem"]["conv_0"]["kernel"] = kernel
+        jax.tree.map(np.testing.assert_array_equal, adapted, variables)
 
 
 def test_leaves_go_where_the_sharding_says(network, converted):

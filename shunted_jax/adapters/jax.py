@@ -1,11 +1,14 @@
-"""JAX: what it says where no scheduler tells a process of others, and lowering with devices."""
+"""JAX: what it says where no scheduler tells a process of others, and how it lowers programs."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax._src import dispatch
 from jax.extend.core import Primitive
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
 def found_no_cluster(error: ValueError) -> bool:
@@ -25,6 +28,34 @@ def lower_with_devices(primitive: Primitive) -> None:
     primitives of the traced program, where a lowering that traces further cannot put it.
     """
     dispatch.prim_requires_devices_during_lowering.add(primitive)
+
+
+def without_explicit_axes(
+    avals: Sequence[Any], mesh: jax.sharding.AbstractMesh
+) -> tuple[list[Any], jax.sharding.AbstractMesh]:
+    """Returns types and a mesh in which the compiler decides how arrays are split.
+
+    What is traced with them need not say it where the axes of a mesh are Explicit, as those that
+    `jax.make_mesh` makes are by default.
+
+    Args:
+        avals: the types of a primitive's arguments, as its lowering rule finds them.
+        mesh: that was current where the program was traced.
+    """
+
+    def automatic(mesh):
+        kinds = zip(mesh.axis_names, mesh.axis_types or (), strict=True)
+        explicit = {name: AxisType.Auto for name, kind in kinds if kind == AxisType.Explicit}
+        return mesh.update_axis_types(explicit) if explicit else mesh
+
+    loosened = []
+    for aval in avals:
+        now = automatic(aval.sharding.mesh)
+        if now is not aval.sharding.mesh:
+            mesh = now
+            aval = aval.update(sharding=NamedSharding(now, PartitionSpec()))
+        loosened.append(aval)
+    return loosened, automatic(mesh)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ Its writer cannot go on after an interruption. The parts that decide what it wri
 below `tfds.core` that are not documented.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -16,6 +17,12 @@ ImageNet = stock.Builder
 
 # The files that the stock builder encodes anew, be they what it takes them for or not.
 RECODED_IMAGES = (*stock.CMYK_IMAGES, *stock.PNG_IMAGES)
+
+
+@functools.cache
+def imagenet_synsets() -> tuple[str, ...]:
+    """Returns what ImageNet's 1,000 labels stand for, such as "n01440764", in their order."""
+    return tuple(tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split())
 
 
 def sort_keys(split: str, names: Iterable[bytes]) -> Iterator[int]:

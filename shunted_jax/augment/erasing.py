@@ -54,7 +54,7 @@ def draw_boxes(
     # [batch, 1] each; a box may touch the far edge.
     top = jnp.floor(jax.random.uniform(of_top, (batch, 1)) * (height - box_height + 1))
     left = jnp.floor(jax.random.uniform(of_left, (batch, 1)) * (width - box_width + 1))
-    rows, columns = jnp.arange(height), jnp.arange(width)
+    rows, columns = jnp.arange(height)[None], jnp.arange(width)[None]
     in_rows = (rows >= top) & (rows < top + box_height)
     in_columns = (columns >= left) & (columns < left + box_width)
     erased = jax.random.bernoulli(of_prob, prob, (batch, 1)) & fits.any(axis=1, keepdims=True)

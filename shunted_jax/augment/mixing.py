@@ -71,4 +71,4 @@ def _in_box(key: jax.Array, height: int, width: int, side: jax.Array) -> jax.Arr
         return ((at >= center - half) & (at < center + half)).astype(jnp.float32)
 
     of_rows, of_columns = jax.random.split(key)
-    return inside(of_rows, height)[:, None] * inside(of_columns, width)
+    return inside(of_rows, height)[:, None] * inside(of_columns, width)[None, :]

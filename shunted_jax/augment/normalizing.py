@@ -15,4 +15,5 @@ def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
     Returns:
         float32 [batch, height, width, channels].
     """
-    return (images.astype(jnp.float32) / 255 - jnp.asarray(mean)) / jnp.asarray(std)
+    mean, std = (jax.lax.broadcast_to_rank(jnp.asarray(x), images.ndim) for x in (mean, std))
+    return (images.astype(jnp.float32) / 255 - mean) / std

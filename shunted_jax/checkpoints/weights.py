@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,6 +43,11 @@ class Weights:
     ema_params: dict[str, Any] | None = None
     step: int | None = None
     best_by: str | None = None
+
+    def changed(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> "Weights":
+        """Returns weights with what `change` makes of the parameters, and of their average."""
+        averaged = None if self.ema_params is None else change(self.ema_params)
+        return dataclasses.replace(self, params=change(self.params), ema_params=averaged)
 
 
 def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:

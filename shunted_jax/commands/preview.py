@@ -22,7 +22,7 @@ from shunted_jax.config import Config
 from shunted_jax.data.pipeline import train_batches
 from shunted_jax.data.sources import open_split
 from shunted_jax.errors import UserError
-from shunted_jax.reporting.pictures import plot_contact_sheet
+from shunted_jax.reporting.pictures import as_rgb, plot_contact_sheet
 
 DEFAULT_CONFIG = Path("configs/digits.py")
 COLUMNS = 8
@@ -52,7 +52,7 @@ def write_preview(config: Config, path: Path, rows: int) -> None:
 
 def _shown(augmented: Augmented, config: Config) -> np.ndarray:
     pixels = augmented.images * np.asarray(config.data.std) + np.asarray(config.data.mean)
-    return np.clip(np.round(255 * pixels), 0, 255).astype(np.uint8)
+    return as_rgb(np.clip(np.round(255 * pixels), 0, 255).astype(np.uint8))
 
 
 def _captions(augmented: Augmented, names: list[str]) -> list[list[str]]:

@@ -24,7 +24,7 @@ _MOST_IN_A_ROW = 100  # bad examples, after which it is not a few files that are
 
 @dataclasses.dataclass(frozen=True)
 class LoadForTraining:
-    """Maps (index, rng) to {"image": uint8 [size, size, 3], "label": int32, "bad": int64}.
+    """Maps (index, rng) to {"image": uint8 [size, size, channels], "label": int32, "bad": int64}.
 
     Attributes:
         source: where the examples come from.
@@ -84,9 +84,9 @@ class LoadForEvaluation:
                 if self.on_bad_image == "raise":
                     raise _bad_image_error(self.source, position, error) from None
                 bad = position
-        size = self.transform.crop.size
+        size, channels = self.transform.crop.size, self.transform.channels
         return {
-            "image": np.zeros((size, size, 3), np.uint8) if image is None else image,
+            "image": np.zeros((size, size, channels), np.uint8) if image is None else image,
             "label": np.int32(label),
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),

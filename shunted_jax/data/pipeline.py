@@ -106,8 +106,8 @@ def train_batches(
         process_count: the number of hosts.
 
     Returns:
-        An iterator of {"image": uint8 [local batch, size, size, 3], "label": int32 [local batch]};
-        `close()` ends its workers.
+        An iterator of {"image": uint8 [local batch, size, size, channels], "label": int32 [local
+        batch]}; `close()` ends its workers.
 
     Raises:
         UserError: the hosts do not divide the global batch, or the source is empty; while
@@ -124,7 +124,8 @@ def train_batches(
         .repeat()  # reshuffles every epoch
         # Before hosts take their shares: randomness must not depend on them.
         .random_map(load)
-        .batch(local_batch_size)
+        # Rounded up, the length of what has no end would be too large for Python in batches of one.
+        .batch(local_batch_size, drop_remainder=True)
         # The hosts' rows lie one behind the other in the global batch, which is thus the same for
         # any number of them.
         .slice(slice(start_step * process_count + process_index, None, process_count))
@@ -146,8 +147,8 @@ def eval_batches(
         process_count: the number of hosts.
 
     Returns:
-        An iterator of {"image": uint8 [local batch, size, size, 3], "label": int32 [local batch],
-        "mask": bool [local batch]}; the mask is False for padding, whose images are zeros.
+        An iterator of {"image": uint8 [local batch, size, size, channels], "label": int32 [local
+        batch], "mask": bool [local batch]}; the mask is False for padding, whose images are zeros.
 
     Raises:
         UserError: the hosts do not divide the global batch, or the source is empty; while

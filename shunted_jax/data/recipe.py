@@ -15,15 +15,19 @@ def make_train_transform(config: Config) -> TrainTransform:
         crop = PaddedCrop(size, augment.crop_padding)
     else:
         crop = RandomResizedCrop(size, augment.crop_area, augment.crop_aspect)
+    fill = tuple(round(255 * mean) for mean in config.data.mean)
     rand_augment = RandAugment(
         num_layers=augment.rand_augment_layers,
         magnitude=augment.rand_augment_magnitude,
         magnitude_std=augment.rand_augment_magnitude_std,
         probability=augment.rand_augment_prob,
-        fill=tuple(round(255 * mean) for mean in config.data.mean),
+        fill=fill if len(fill) == 3 else 3 * fill,  # which works on RGB
     )
     return TrainTransform(
-        crop, augment.flip_prob, rand_augment if augment.rand_augment_layers else None
+        crop,
+        augment.flip_prob,
+        rand_augment if augment.rand_augment_layers else None,
+        config.data.channels,
     )
 
 
@@ -32,4 +36,4 @@ def make_eval_transform(config: Config) -> EvalTransform:
     size, crop_pct = config.data.image_size, config.data.crop_pct
     if crop_pct is None:
         crop_pct = 1.0 if size <= SMALL else CenterCrop.crop_pct
-    return EvalTransform(CenterCrop(size, crop_pct))
+    return EvalTransform(CenterCrop(size, crop_pct), config.data.channels)

@@ -24,7 +24,14 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from shunted_jax.models.layers import EMBED_NORM_EPSILON, Conv, Dense, DepthwiseConv3x3, LayerNorm
+from shunted_jax.models.layers import (
+    EMBED_NORM_EPSILON,
+    Conv,
+    Dense,
+    DepthwiseConv3x3,
+    Dropout,
+    LayerNorm,
+)
 from shunted_jax.models.numerics import Numerics
 from shunted_jax.ops import pallas
 from shunted_jax.ops.attention import attention_weights, dot_product_attention, weighted_values
@@ -84,7 +91,7 @@ class Attend(nn.Module):
             out = pallas.attention(q, k, v)
         elif train and self.drop_rate > 0:
             weights = attention_weights(q, k, precision=precision)
-            weights = nn.Dropout(self.drop_rate, deterministic=False)(weights)
+            weights = Dropout(self.drop_rate, deterministic=False)(weights)
             out = weighted_values(weights, v, precision=precision)
         else:
             out = dot_product_attention(q, k, v, compute=compute, precision=precision)
@@ -164,4 +171,4 @@ class ShuntedSelfAttention(nn.Module):
             out = jnp.concatenate([coarse, fine], axis=-1)
 
         out = dense(dim, name="proj")(out)
-        return nn.Dropout(self.drop_rate, deterministic=not train)(out)
+        return Dropout(self.drop_rate, deterministic=not train)(out)

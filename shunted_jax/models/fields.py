@@ -83,8 +83,9 @@ def check_images(images, in_channels: int, min_image_size: int) -> None:
             f"images have shape {images.shape} with {images.shape[-1]} channels last, and the "
             f"network wants {in_channels}; {remedy}"
         )
-    if min(images.shape[1:3]) < min_image_size:
-        height, width = images.shape[1:3]
+    height, width = images.shape[1:3]
+    # One at a time: of two sides of any length, nobody knows the shorter one.
+    if height < min_image_size or width < min_image_size:
         raise ValueError(
             f"images are {height} x {width} pixels, and the network wants at least "
             f"{min_image_size} x {min_image_size}: resize or pad them"

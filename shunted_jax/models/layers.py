@@ -6,6 +6,7 @@ All maps are [batch, height, width, channels].
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from shunted_jax.models.initializers import (
@@ -17,6 +18,7 @@ from shunted_jax.models.numerics import Numerics
 from shunted_jax.ops.convolution import convolution
 from shunted_jax.ops.depthwise import depthwise_conv3x3
 from shunted_jax.ops.layer_norm import layer_norm
+from shunted_jax.ops.partitioning import explicit_sharding
 
 # The published model has two epsilons: this one in each block's `norm1` and `norm2` and after each
 # stage; PyTorch's default in the stem, the patch embeddings and the token aggregation.
@@ -79,7 +81,7 @@ class Conv(nn.Module):
         if not self.use_bias:
             return out
         bias = self.param("bias", nn.initializers.zeros, shape[-1:], numerics.param_dtype)
-        return out + bias.astype(out.dtype)
+        return out + jax.lax.broadcast_to_rank(bias.astype(out.dtype), out.ndim)
 
 
 class DepthwiseConv3x3(nn.Module):
@@ -96,7 +98,25 @@ class DepthwiseConv3x3(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), numerics.param_dtype)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=numerics.dtype)
         out = depthwise_conv3x3(x, kernel, compute=numerics.compute, precision=numerics.precision)
-        return out + bias
+        return out + jax.lax.broadcast_to_rank(bias, out.ndim)
+
+
+class Dropout(nn.Dropout):
+    """Flax's dropout, for maps whose type says how they are split, too: axes that are Explicit.
+
+    Flax's mask is split as its key is, and a map that is split otherwise does not take it.
+    """
+
+    def __call__(
+        self, x: jax.Array, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps any shape to the same; draws from stream `dropout`."""
+        sharding = explicit_sharding(x)
+        if sharding is None:
+            return super().__call__(x, deterministic=deterministic, rng=rng)
+        ones = jnp.ones(x.shape, x.dtype)
+        factors = super().__call__(ones, deterministic=deterministic, rng=rng)
+        return x * jax.sharding.reshard(factors, sharding)
 
 
 class DropPath(nn.Module):
@@ -111,4 +131,4 @@ class DropPath(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Maps [batch, height, width, channels] to the same shape; draws from stream `dropout`."""
-        return nn.Dropout(self.rate, broadcast_dims=(1, 2, 3))(x, deterministic=not train)
+        return Dropout(self.rate, broadcast_dims=(1, 2, 3))(x, deterministic=not train)

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 from flax import linen as nn
 
-from shunted_jax.models.layers import Dense, DepthwiseConv3x3
+from shunted_jax.models.layers import Dense, DepthwiseConv3x3, Dropout
 from shunted_jax.models.numerics import Numerics
 from shunted_jax.ops import pallas
 from shunted_jax.ops.gelu import gelu
@@ -30,7 +30,7 @@ class DetailFeedForward(nn.Module):
             pallas.refuse_dropout("drop_rate", self.drop_rate, train)
             return pallas.feed_forward(x.astype(self.numerics.dtype), self.variables["params"])
         dense = partial(Dense, **self.numerics.of_dense)
-        dropout = partial(nn.Dropout, self.drop_rate, deterministic=not train)
+        dropout = partial(Dropout, self.drop_rate, deterministic=not train)
         y = dense(self.hidden_dim, name="fc1")(x)
         y = y + DepthwiseConv3x3(self.numerics, name="depthwise")(y)
         y = dropout()(gelu(y, compute=self.numerics.compute))

@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from shunted_jax.models.flax_keys import key_and_number
 from shunted_jax.models.layers import DropPath
+from shunted_jax.ops.partitioning import explicit_sharding
 
 
 def scan_blocks(
@@ -59,7 +60,9 @@ def scan_blocks(
 def _drop_path(key: jax.Array, x: jax.Array, rate: jax.Array) -> jax.Array:
     """Returns what `DropPath` does in training; `rate` is an array, which `nn.Dropout` refuses."""
     keep = 1 - rate
-    kept = jax.random.bernoulli(key, keep, (len(x), 1, 1, 1))
+    kept = jax.random.bernoulli(key, keep, (x.shape[0], 1, 1, 1))
+    if (sharding := explicit_sharding(x)) is not None:  # as in `layers.Dropout`
+        kept = jax.sharding.reshard(jnp.broadcast_to(kept, x.shape), sharding)
     return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros_like(x))
 
 

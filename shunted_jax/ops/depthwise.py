@@ -78,8 +78,9 @@ def _gradients(x: jax.Array, kernel: jax.Array, dout: jax.Array) -> tuple[jax.Ar
     dout = jax.lax.optimization_barrier(dout.astype(at_least_float32(x)))
     seen, moved = _bordered(x.astype(dout.dtype)), _bordered(dout)
     # On small maps the zeros around them would be most of the work. A batch that devices share is
-    # no run of memory.
-    if min(x.shape[1:3]) >= _LARGE_SIDE and batch_devices() == 1:
+    # no run of memory, nor is one whose shape is not known before an exported program is called.
+    known = all(isinstance(size, int) for size in x.shape)
+    if known and min(x.shape[1:3]) >= _LARGE_SIDE and batch_devices() == 1:
         dkernel = _sums_of_runs(seen, moved)
     else:
         dkernel = [jnp.sum(window * dout, axis=(0, 1, 2)) for window in _windows(seen)]
@@ -137,6 +138,7 @@ def _windows(bordered: jax.Array) -> list[jax.Array]:
 
 def _weighted_windows(bordered: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = rearrange(kernel.astype(bordered.dtype), "i j 1 c -> (i j) c")
+    taps = (jax.lax.broadcast_to_rank(tap, bordered.ndim) for tap in taps)
     return sum(window * tap for window, tap in zip(_windows(bordered), taps, strict=True))
 
 

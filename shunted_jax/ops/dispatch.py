@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from shunted_jax.adapters.jax import lower_with_devices
+from shunted_jax.adapters.jax import lower_with_devices, without_explicit_axes
 from shunted_jax.ops.operation import (
     Function,
     Operation,
@@ -145,7 +145,15 @@ def _lowering(platform: str | None) -> Callable[..., Any]:
         with jax.sharding.use_abstract_mesh(mesh):
             return _program(form.call)(*arrays)
 
-    return mlir.lower_fun(traced, multiple_results=True)
+    lower = mlir.lower_fun(traced, multiple_results=True)
+
+    def rule(context, *arrays, operation, mesh):
+        # Where axes are Explicit, the types of a form's arrays would have to say how each is split.
+        # What the results are is known already.
+        avals, mesh = without_explicit_axes(context.avals_in, mesh)
+        return lower(context.replace(avals_in=avals), *arrays, operation=operation, mesh=mesh)
+
+    return rule
 
 
 mlir.register_lowering(_operation, _lowering(None))

@@ -34,7 +34,7 @@ def layer_norm(
 def _operation(epsilon: float) -> Operation:
     def normalize(mean, x, scale, bias):
         centered, scaling = _center(mean, x, epsilon)
-        return centered * (scaling * scale) + bias
+        return centered * (scaling * _beside(x, scale)) + _beside(x, bias)
 
     def gradients(x, scale, bias, dout):
         del bias
@@ -47,11 +47,16 @@ def _operation(epsilon: float) -> Operation:
         products = dout * normalized
         weights = scale / x.shape[-1]
         falls = _weigh(dout, weights) + normalized * _weigh(products, weights)
-        dx = dout * (scaling * scale) - scaling * falls
+        dx = dout * (scaling * _beside(rows, scale)) - scaling * falls
         return dx.reshape(x.shape), _sum_over_rows(products), _sum_over_rows(dout)
 
     on_cpu = Form(functools.partial(normalize, _mean_as_product), gradients)
     return Operation("layer_norm", functools.partial(normalize, _mean), {"cpu": on_cpu})
+
+
+def _beside(x, vector):
+    # [channels] with as many axes as x has: JAX can be told to refuse arithmetic of unequal ranks.
+    return jax.lax.broadcast_to_rank(vector, x.ndim)
 
 
 def _center(mean, x, epsilon):
@@ -76,4 +81,4 @@ def _weigh(x, weights):
 
 
 def _sum_over_rows(rows):
-    return jnp.matmul(jnp.ones(len(rows), rows.dtype), rows, precision="highest")
+    return jnp.matmul(jnp.ones(rows.shape[0], rows.dtype), rows, precision="highest")

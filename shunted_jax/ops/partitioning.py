@@ -8,6 +8,7 @@ is taken to be split over all its axes.
 import math
 
 import jax
+from jax.sharding import AxisType, NamedSharding
 
 
 def batch_axes() -> dict[str, int]:
@@ -22,3 +23,12 @@ def batch_axes() -> dict[str, int]:
 def batch_devices() -> int:
     """Returns how many devices split the batch of the program being traced."""
     return math.prod(batch_axes().values())
+
+
+def explicit_sharding(x: jax.Array) -> NamedSharding | None:
+    """Returns how an array is split, where its type says so; None where the compiler decides.
+
+    Types say so where a mesh has Explicit axes, as those that `jax.make_mesh` makes are by default.
+    """
+    sharding = jax.typeof(x).sharding
+    return sharding if AxisType.Explicit in (sharding.mesh.axis_types or ()) else None

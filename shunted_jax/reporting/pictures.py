@@ -127,6 +127,11 @@ def plot_predictions(
     _save(figure, path)
 
 
+def as_rgb(images: np.ndarray) -> np.ndarray:
+    """Returns images [..., channels] of 3 channels or 1 with 3, as they are drawn."""
+    return np.repeat(images, 3 // images.shape[-1], axis=-1)
+
+
 def _text(text: str, most: int) -> str:
     text = readable(text)
     if len(text) <= most:

@@ -18,7 +18,7 @@ from shunted_jax.data.recipe import make_eval_transform
 from shunted_jax.data.sources import Source
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.names import readable
-from shunted_jax.reporting.pictures import plot_predictions
+from shunted_jax.reporting.pictures import as_rgb, plot_predictions
 from shunted_jax.tasks.metrics import Mean, Metrics, correct_in_top_k, score
 from shunted_jax.tasks.network import make_classifier
 from shunted_jax.tasks.task import Batch
@@ -160,7 +160,7 @@ class Classification:
         transform = make_eval_transform(self.config)
 
         def image_of(index: int) -> np.ndarray:
-            return transform(source.examples[scores.indices[index]]["image"])
+            return as_rgb(transform(source.examples[scores.indices[index]]["image"]))
 
         plot_predictions(image_of, scores.labels, scores.predictions, source.class_names, path)
 

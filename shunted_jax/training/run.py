@@ -106,7 +106,7 @@ def make_run(config: Config) -> Run:
     model = task.make_model()
     programs = make_programs(model, make_optimizer(config.optimizer, schedule), task, mesh)
     if config.init_from is not None:
-        init = initialize_from(config.init_from, model, programs.init)
+        init = initialize_from(config.init_from, model, train_source.class_names, programs.init)
         programs = dataclasses.replace(programs, init=init)
     return Run(
         config=config,

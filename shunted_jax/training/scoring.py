@@ -12,18 +12,22 @@ import jax
 import optax
 from etils import epath
 
+from shunted_jax.checkpoints import Metadata, Weights
 from shunted_jax.config import Config
 from shunted_jax.data.sources import Source, open_split
 from shunted_jax.errors import UserError
 from shunted_jax.pretrained import read_weights_for
 from shunted_jax.storage import replace_text
 from shunted_jax.tasks import make_task
+from shunted_jax.training.classes import examples, names_of, outputs_of, with_outputs
 from shunted_jax.training.devices.sharding import make_mesh, put_variables
 from shunted_jax.training.evaluation import Evaluation, score_all
 from shunted_jax.training.run import check_batch_size
 from shunted_jax.training.step.programs import make_programs
 
 logger = logging.getLogger(__name__)
+
+_MOST_NAMES = 20  # that a message lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,9 @@ class Score:
         return "\n".join(lines)
 
 
-def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Score:
+def score_checkpoint(
+    config: Config, path: str, step: int | str = "best", *, map_classes: bool = False
+) -> Score:
     """Scores a checkpoint on the evaluation split; every host calls it and gets the same.
 
     Args:
@@ -65,6 +71,8 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
         path: converted weights, or a run's folder.
         step: which of a run's checkpoints: its number, "latest", or "best", as `load_pretrained`
             takes it.
+        map_classes: find the data set's classes among the checkpoint's by their names, and score it
+            over those alone: its other outputs do not count.
 
     Raises:
         UserError: there is no such checkpoint, it is of another network or of other classes, or
@@ -77,7 +85,10 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
     task = make_task(config, num_classes=len(source.class_names))
     model = task.make_model()
     weights, saved_classes = read_weights_for(model, path, step)
-    _check_classes(source, saved_classes, weights.meta.class_names, path)
+    if map_classes and saved_classes:
+        weights = _over_classes_of(source, weights, path)
+    else:
+        _check_classes(source, weights.meta, path)
     # No optimizer: nothing is trained, and moments would take twice the parameters' memory.
     programs = make_programs(model, optax.identity(), task, mesh)
     candidates = [
@@ -88,7 +99,9 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
         for params in (weights.params, weights.ema_params)
         if params is not None
     ]
-    logger.info("scoring %s on %s, %d images", path, source.name, len(source))
+    over = f", over {len(source.class_names):,} of its {saved_classes:,} classes"
+    over = over if map_classes else ""
+    logger.info("scoring %s on %s, %d images%s", path, source.name, len(source), over)
     evaluation = score_all(candidates, programs.eval_step, task, source, mesh)
     about = {
         "checkpoint": path,
@@ -98,6 +111,8 @@ def score_checkpoint(config: Config, path: str, step: int | str = "best") -> Sco
         "split": config.data.eval_split,
         "image_size": config.data.image_size,
     }
+    if map_classes:
+        about |= {"classes": len(source.class_names), "classes_of_checkpoint": saved_classes}
     return Score(about, evaluation, source.class_names)
 
 
@@ -119,18 +134,47 @@ def write_score(score: Score, folder: str | os.PathLike) -> None:
     replace_text(folder / "per_class.csv", table.getvalue())
 
 
-def _check_classes(
-    source: Source, saved_classes: int, saved_names: list[str] | None, path: str
-) -> None:
-    if saved_classes != len(source.class_names):
-        raise UserError(
-            f"{source.name} has {len(source.class_names):,} classes, and {path} tells "
-            f"{saved_classes:,} apart: score it on the data that it was trained for, or fine-tune "
-            "it first (configs/finetune.py)"
+def _check_classes(source: Source, meta: Metadata, path: str) -> None:
+    names, saved, count = source.class_names, meta.class_names, meta.model["num_classes"]
+    if saved == list(names) or (saved is None and count == len(names)):
+        return
+    if count != len(names):
+        problem = f"{source.name} has {len(names):,} classes, and {path} tells {count:,} apart"
+    else:
+        label = next(i for i, name in enumerate(names) if name != saved[i])
+        problem = (
+            f"label {label} is {names[label]!r} in {source.name}, and {saved[label]!r} in {path}"
         )
-    if saved_names is not None and list(source.class_names) != saved_names:
-        label = next(i for i, name in enumerate(source.class_names) if name != saved_names[i])
+    remedy = "score it on the data that it was trained for"
+    outputs = outputs_of(names, names_of(meta) or ())
+    if None not in outputs and len(set(outputs)) == len(outputs):
+        remedy = "the data's classes are all among the checkpoint's: add --map-classes to score it "
+        remedy += "over those alone"
+    elif count != len(names):
+        remedy += ", or fine-tune it first (configs/finetune.py)"
+    raise UserError(f"{problem}: {remedy}")
+
+
+def _over_classes_of(source: Source, weights: Weights, path: str) -> Weights:
+    """Returns parameters whose head has the outputs of the data set's classes alone."""
+    saved = names_of(weights.meta)
+    if saved is None:
         raise UserError(
-            f"label {label} is {source.class_names[label]!r} in {source.name}, and "
-            f"{saved_names[label]!r} in {path}: score it on the data that it was trained for"
+            f"{path} does not have the names of its {weights.meta.model['num_classes']:,} classes, "
+            "by which --map-classes finds them: leave it out, and score it on data of as many"
         )
+    names = source.class_names
+    outputs = outputs_of(names, saved)
+    if strangers := [name for name, output in zip(names, outputs, strict=True) if output is None]:
+        raise UserError(
+            f"{len(strangers):,} of the {len(names):,} classes of {source.name} are none of the "
+            f"{len(saved):,} that {path} tells apart, such as {examples(saved)}; take them out of "
+            f"the data: {examples(strangers, most=_MOST_NAMES)}"
+        )
+    if len(set(outputs)) < len(outputs):
+        twice = [name for name, at in zip(names, outputs, strict=True) if outputs.count(at) > 1]
+        raise UserError(
+            f"{source.name} has several names for one class of {path}, and a label of its own for "
+            f"each: make them one in the data: {examples(twice, most=_MOST_NAMES)}"
+        )
+    return weights.changed(lambda params: with_outputs(params, outputs))

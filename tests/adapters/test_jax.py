@@ -1,4 +1,4 @@
-"""What JAX says where there is no cluster, in a process of its own; lowering with devices."""
+"""What JAX says where there is no cluster, in a process of its own; how it lowers programs."""
 
 import importlib.util
 import os
@@ -9,11 +9,14 @@ import jax
 import pytest
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from shunted_jax.adapters.jax import (
     found_no_cluster,
     has_cudnn_attention,
     lower_with_devices,
+    without_explicit_axes,
 )
 from tests.adapters.contract import seen_with
 
@@ -61,6 +64,29 @@ def test_a_program_is_lowered_for_devices_only_where_a_primitive_asks(asks):
         lower_with_devices(primitive)
     jax.jit(primitive.bind).lower(jax.ShapeDtypeStruct((2,), "float32"))
     assert seen == [(jax.devices()[0],) if asks else None]
+
+
+@seen_with("jax", "0.12.0.1", "types of arrays said how they are split, and could be changed")
+@pytest.mark.devices(2)
+def test_a_form_is_traced_without_explicit_axes():
+    mesh = jax.make_mesh((2,), ("data",))
+    images = jax.ShapeDtypeStruct((4, 6), "float32", sharding=NamedSharding(mesh, P("data")))
+    primitive, seen = Primitive("typed"), []
+    primitive.def_abstract_eval(lambda *arrays: arrays[0])
+
+    def lowering(context, *arrays):
+        seen.append(without_explicit_axes(context.avals_in, jax.sharding.AbstractMesh((), ())))
+        return arrays[:1]
+
+    mlir.register_lowering(primitive, lowering)
+    jax.jit(primitive.bind).lower(images, jax.ShapeDtypeStruct((6,), "float32"))
+    (((split, whole), found),) = seen
+    assert AxisType.Explicit in images.sharding.mesh.axis_types
+    assert set(split.sharding.mesh.axis_types) == {AxisType.Auto}
+    assert (split.shape, split.dtype) == ((4, 6), "float32")
+    assert whole.sharding.mesh.empty
+    # Who asks for the mesh then still learns who shares the batch.
+    assert dict(found.shape) == {"data": 2}
 
 
 def test_cudnn_is_where_the_plugin_for_cuda_is():

@@ -35,6 +35,7 @@ def test_records_have_the_same_bytes():
         b"\n\x0e\n\x05label\x12\x05\x1a\x03\n\x01\x03"
     )
     assert len(tfds.RECODED_IMAGES) == 23
+    assert tfds.imagenet_synsets() == tuple(features["label"].names)
 
 
 @seen_with("tensorflow-datasets", VERSION, "preparing a data set asked nobody on the network")

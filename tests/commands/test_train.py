@@ -53,6 +53,7 @@ MISTAKES = [
     (["--mode=evaluate"], "--mode=evaluate"),
     (["--mode=eval"], "--mode=eval scores a checkpoint: name a run's folder with --workdir"),
     (["--mode=eval", "--workdir=x", "--step=5th"], "--step=5th: give a number, best or latest"),
+    (["--map-classes"], "--map-classes is for scoring: add --mode=eval, or leave it out"),
     (["--distributed=yes"], "--distributed=yes has 1 of three parts: give"),
     (["--workdir=s3://bucket/run"], "s3://bucket/run: of addresses, those such as gs://"),
 ]

@@ -55,6 +55,50 @@ def test_batches_are_uint8_images_and_int32_labels(source):
     assert batch["label"].dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    ("size", "hosts"), [(1, 1), (8, 8)], ids=["a batch of one", "one image a host"]
+)
+def test_a_batch_may_be_of_one_image(source, size, hosts):
+    config = make_config(augment=RAND_AUGMENT)
+    together = take(source, 2, config)
+    config.batch_size = config.eval_batch_size = size
+    steps = len(together["label"]) // size
+    parts = [
+        take(source, steps, config, process_index=host, process_count=hosts)
+        for host in range(hosts)
+    ]
+    for name, rows in together.items():
+        assert parts[0][name].shape == (steps, *rows.shape[1:])
+        apart = np.stack([part[name] for part in parts], axis=1)
+        np.testing.assert_array_equal(apart.reshape(rows.shape), rows)
+    late = take(source, 1, config, start_step=steps - 1, process_count=hosts)
+    np.testing.assert_array_equal(late["label"], parts[0]["label"][-1:])
+    labels = [
+        row["label"].item()
+        for host in range(hosts)
+        for row in eval_batches(source, config, process_index=host, process_count=hosts)
+        if row["mask"].all()
+    ]
+    assert sorted(labels) == list(range(50))
+
+
+def test_grey_is_one_channel(source):
+    grey = {"mean": (0.5,), "std": (0.25,)}
+    config = make_config(augment=RAND_AUGMENT, **grey)
+    config.eval_batch_size = 12
+    found, rgb = (take(source, 1, c) for c in (config, make_config(augment=RAND_AUGMENT)))
+    assert found["image"].shape == (12, 32, 32, 1)
+    # The digits are grey: nothing of what distorts them may leave colours behind, but for the
+    # colour that comes in from outside.
+    inside = np.ptp(rgb["image"], axis=-1) == 0
+    assert inside.mean() > 0.7
+    np.testing.assert_array_equal(found["image"][inside][:, 0], rgb["image"][inside][:, 0])
+    *_, last = eval_batches(source, config)
+    assert last["image"].shape == (12, 32, 32, 1)
+    assert last["mask"].sum() == 50 % 12
+    assert not last["image"][~last["mask"]].any()
+
+
 def test_every_epoch_is_another_permutation(source):
     labels = take(source, 25)["label"]  # six epochs of 50
     epochs = labels.reshape(6, 50)

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.data.crops import CenterCrop, PaddedCrop, RandomResizedCrop
@@ -29,6 +30,24 @@ def test_flip_mirrors_at_its_probability():
     assert abs(np.mean(flipped) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 2000)
     np.testing.assert_array_equal(random_flip(IMAGE, 0.0, generator), IMAGE)
     np.testing.assert_array_equal(random_flip(IMAGE, 1.0, generator), IMAGE[:, ::-1])
+
+
+def test_one_channel_is_pillows_grey():
+    rgb = EvalTransform(CenterCrop(32))(ENCODED)
+    assert np.ptp(rgb, axis=-1).any()
+    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    for transform, arguments in (
+        (EvalTransform(CenterCrop(32), channels=1), ()),
+        (TrainTransform(RandomResizedCrop(32), channels=1), (rng(),)),
+    ):
+        found = transform(ENCODED, *arguments)
+        assert (found.shape, found.dtype) == ((32, 32, 1), np.uint8)
+        if not arguments:
+            np.testing.assert_array_equal(found[..., 0], grey)
+    # A grey image goes through all that is done to it as it is.
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    found = TrainTransform(PaddedCrop(16, 0), 0.0, channels=1)(encode(levels, "png", "L"), rng())
+    np.testing.assert_array_equal(found[..., 0], levels)
 
 
 @pytest.mark.parametrize("crop", [RandomResizedCrop(32), PaddedCrop(32)])

@@ -1,6 +1,10 @@
 """Networks that compile in seconds, and the run that trains one; tests say what is otherwise."""
 
+import numpy as np
+from flax import traverse_util
+
 from shunted_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimizerConfig
+from shunted_jax.models.variables import abstract_variables
 
 ONE_STAGE = {
     "depths": (1,),
@@ -43,3 +47,16 @@ def tiny_config(data_dir, *, model=None, data=None, augment=None, optimizer=None
         optimizer=OptimizerConfig(**{"warmup_epochs": 0.5} | (optimizer or {})),
         **of_run | changes,
     )
+
+
+def random_variables(model):
+    """Returns variables for a network that no initialiser draws: numpy arrays, compiled by nobody.
+
+    None of them is what it would be in a fresh network, statistics and norms included.
+    """
+    rng = np.random.default_rng(0)
+    drawn = {}
+    for at, leaf in abstract_variables(model).items():
+        least, most = (0.5, 1.5) if at[-1] in ("var", "scale") else (-0.5, 0.5)
+        drawn[at] = rng.uniform(least, most, leaf.shape).astype(leaf.dtype)
+    return traverse_util.unflatten_dict(drawn)

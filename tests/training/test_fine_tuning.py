@@ -1,16 +1,20 @@
 """From converted weights to another data set: what is taken over, and what is refused."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from shunted_jax.checkpoints import Metadata, Weights, read_weights, write_weights
+from shunted_jax.commands.report import write_pictures
 from shunted_jax.config import AugmentConfig, DataConfig, MeshConfig, OptimizerConfig, resolve
 from shunted_jax.models import create_model
 from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
+from shunted_jax.training.scoring import score_checkpoint
 from tests.support.configs import load_config
 from tests.support.quick import quick_jit
 
@@ -107,6 +111,22 @@ def test_head_alone(converted, make_config, tmp_path):
     same(without_head(trained.params), without_head(variables["params"]))
     same(trained.batch_stats, variables["batch_stats"])
     assert np.any(trained.params["head"]["kernel"] != variables["params"]["head"]["kernel"])
+
+
+def test_grey_images_from_weights_for_rgb_end_to_end(converted, make_config, tmp_path):
+    path, variables = converted(10)
+    config = make_config(path)
+    grey = dataclasses.replace(config.data, mean=(0.5,), std=(0.25,), num_workers=1)
+    run = make_run(make_config(path, data=grey))
+    assert run.model.in_channels == 1
+    evaluation = train_and_evaluate(run, tmp_path / "run")
+    assert evaluation.scores.metrics["top1"].count == 13
+    write_pictures(run, evaluation, tmp_path / "run")
+    kernel = read_weights(tmp_path / "run").params["stem"]["conv_0"]["kernel"]
+    before = variables["params"]["stem"]["conv_0"]["kernel"].sum(axis=2, keepdims=True)
+    assert 0 < np.abs(kernel - before).max() < 0.1
+    score = score_checkpoint(make_config(None, data=grey), str(tmp_path / "run"))
+    assert score.values()["top1"] == evaluation.scores.values()["top1"]
 
 
 def test_what_cannot_be_started_from_is_refused(converted, make_config, tmp_path):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 
 from shunted_jax.checkpoints import Metadata, Weights, write_weights
 from shunted_jax.config import resolve
@@ -18,6 +19,7 @@ from shunted_jax.models import create_model
 from shunted_jax.models.architecture import architecture_of
 from shunted_jax.training import scoring
 from shunted_jax.training.scoring import score_checkpoint, write_score
+from tests.data.images import write_tree
 from tests.support.quick import quick_jit
 from tests.support.tiny import tiny_config
 
@@ -125,18 +127,98 @@ def test_a_wholly_bad_split_is_refused(make_config, converted, monkeypatch):
         score_checkpoint(make_config(on_bad_image="skip"), converted)
 
 
-def test_classes_that_are_not_the_checkpoints_are_refused(make_config, network, tmp_path):
+@pytest.fixture
+def write_named(network, tmp_path):
+    """Returns a function that writes the weights with a head for named classes; "0" to "9" among
+    them have the outputs that they have in `network`, and the others are the likeliest."""
     _, variables = network
-    other = create_model("tiny", num_classes=7)
-    kept = jax.tree.map(lambda leaf: leaf[..., :7], variables["params"]["head"])
-    sevens = {**variables, "params": {**variables["params"], "head": kept}}
-    write_weights(tmp_path / "seven", Weights(**sevens, meta=Metadata(architecture_of(other))))
-    with pytest.raises(ValueError, match="test.* has 10 classes, and .*seven tells 7 apart"):
-        score_checkpoint(make_config(), str(tmp_path / "seven"))
-    meta = Metadata(architecture_of(network[0]), class_names=[*"012345678", "nine"])
-    write_weights(tmp_path / "named", Weights(**variables, meta=meta))
-    with pytest.raises(ValueError, match="label 9 is '9' in .*, and 'nine' in .*named"):
-        score_checkpoint(make_config(), str(tmp_path / "named"))
+
+    def write(names):
+        known = [str(label) for label in range(10)]
+        kept = [known.index(name) if name in known else 0 for name in names]
+        head = {name: leaf[..., kept].copy() for name, leaf in variables["params"]["head"].items()}
+        head["bias"][[name not in known for name in names]] = 100
+        model = create_model("tiny", num_classes=len(names))
+        write_weights(
+            tmp_path / "named",
+            Weights(
+                params={**variables["params"], "head": head},
+                batch_stats=variables["batch_stats"],
+                meta=Metadata(architecture_of(model), class_names=list(names)),
+            ),
+            overwrite=True,
+        )
+        return str(tmp_path / "named")
+
+    return write
+
+
+def test_classes_that_are_not_the_checkpoints_are_refused(make_config, write_named):
+    config = make_config()
+    with pytest.raises(ValueError, match="test.* has 10 classes, and .*named tells 7 apart: score"):
+        score_checkpoint(config, write_named("0123456"))
+    with pytest.raises(ValueError, match="label 9 is '9' in .*, and 'nine' in .*named: score it"):
+        score_checkpoint(config, write_named([*"012345678", "nine"]))
+    among = "are all among the checkpoint's: add --map-classes"
+    for names in (["ten", *"0123456789"], "9876543210"):
+        with pytest.raises(ValueError, match=among):
+            score_checkpoint(config, write_named(names))
+
+
+def test_classes_are_found_among_more_by_their_names(
+    make_config, network, converted, write_named, tmp_path, capsys
+):
+    import train
+
+    expected = score_checkpoint(make_config(), converted).values()
+    assert 0 < expected["top1"] < 1
+    path = write_named(["ten", *"4071", "eleven", *"938265"])
+    with flagsaver.flagsaver(**{"map-classes": True}, out=str(tmp_path / "out")):
+        train._evaluate(make_config(init_from=path))
+    assert capsys.readouterr().out.startswith("top-1  ")
+    found = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert (found["classes"], found["classes_of_checkpoint"]) == (10, 12)
+    for name in ("top1", "top5", "examples"):
+        assert found[name] == expected[name]
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    with (tmp_path / "out" / "per_class.csv").open() as file:
+        assert [row["class"] for row in csv.DictReader(file)] == list("0123456789")
+
+
+def test_classes_that_cannot_be_found_are_listed(make_config, converted, write_named, tmp_path):
+    def score(path, **data):
+        return score_checkpoint(make_config(**data), path, map_classes=True)
+
+    with pytest.raises(
+        ValueError,
+        match=r"2 of the 10 classes of digits, .* are none of the 9 that .*named tells apart, such "
+        r"as 'ten', '0', '1', \.\.\.; take them out of the data: '8', '9'$",
+    ):
+        score(write_named(["ten", *"01234567"]))
+    with pytest.raises(ValueError, match="weights does not have the names of its 10 classes"):
+        score(converted)
+    twice = write_tree(tmp_path, {"test": {"n01440764": 1, "n01440764 tench": 1, "n01443537": 1}})
+    with pytest.raises(ValueError, match="several names for one.*: 'n01440764', 'n01440764 tench'"):
+        score(write_named(["n01440764", "n01443537"]), dataset=f"{twice}/", eval_split="test")
+
+
+def test_converted_imagenet_weights_know_their_synsets(make_config, network, tmp_path):
+    model, variables = network
+    head = {
+        name: np.resize(leaf, (*leaf.shape[:-1], 1000))
+        for name, leaf in variables["params"]["head"].items()
+    }
+    weights = Weights(
+        params={**variables["params"], "head": head},
+        batch_stats=variables["batch_stats"],
+        meta=Metadata(architecture_of(model.clone(num_classes=1000))),
+    )
+    write_weights(tmp_path / "imagenet", weights)
+    tree = write_tree(tmp_path / "data", {"test": {"n01440764": 1, "n01443537": 1}})
+    with pytest.raises(
+        ValueError, match="has 2 classes, and .* tells 1,000 apart: .* add --map-classes"
+    ):
+        score_checkpoint(make_config(dataset=tree, eval_split="test"), str(tmp_path / "imagenet"))
 
 
 def test_command_writes_beside_the_checkpoint(make_config, converted, capsys):

@@ -48,8 +48,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     # reads then follow each other in the global batch, which is the same for any number of
     # processes. And `fsdp` groups keep within one process as long as they fit.
     in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
-    # Explicit axes, which `jax.make_mesh` would give, make Linen's dropout and convolutions ask for
-    # every output's sharding.
+    # With Explicit axes, which `jax.make_mesh` would give, Linen's own dropout and convolutions ask
+    # for every output's sharding, and a task may have a network of them.
     return Mesh(
         np.array(in_order).reshape(sizes),
         ("data", "fsdp"),
