@@ -50,7 +50,7 @@ class LoadForTraining:
                 continue
             return {
                 "image": np.ascontiguousarray(image),
-                "label": np.int32(example["label"]),
+                "label": _label(self.source, number, example),
                 "bad": np.int64(bad),
             }
         raise UserError(
@@ -76,7 +76,7 @@ class LoadForEvaluation:
         image, label, bad = None, 0, NONE_BAD
         if position < len(self.source):
             example = self.source.examples[position]
-            label = example["label"]
+            label = _label(self.source, position, example)
             try:
                 image = self.transform(example["image"])
             except BadImageError as error:
@@ -90,6 +90,17 @@ class LoadForEvaluation:
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),
         }
+
+
+def _label(source: Source, number: int, example: dict[str, Any]) -> np.int32:
+    """Returns an example's label; tensorflow-datasets' -1 means that it has none."""
+    label, count = int(example["label"]), len(source.class_names)
+    if 0 <= label < count:
+        return np.int32(label)
+    raise UserError(
+        f"{source.describe(number)} has the label {label}, and the classes are numbered from 0 to "
+        f"{count - 1}: take a split whose images are labelled"
+    )
 
 
 def _bad_image_error(source: Source, number: int, error: BadImageError) -> UserError:

@@ -51,13 +51,18 @@ def open_source(dataset: str, split: str, data_dir: str | None = None) -> Source
         The split, its images still encoded.
 
     Raises:
-        UserError: the data set is not there in a random-access format, has no such split, or does
-            not hold images with class labels.
+        UserError: the data set is not there in a random-access format, cannot be read, has no such
+            split or nothing in it, or does not hold images with class labels.
     """
     try:
-        return _open(dataset, split, data_dir)
+        source = _open(dataset, split, data_dir)
+    except PermissionError as error:
+        raise UserError(f"{dataset!r} cannot be read: {error}; allow this user to") from error
     except ImportError as error:  # what reads a bucket's folders is not among the requirements
         raise UserError(f"{dataset!r} in {data_dir} needs another package: {error}") from error
+    if not len(source):
+        raise UserError(f"{source.name} holds no examples: take another split, or more of it")
+    return source
 
 
 def _open(dataset: str, split: str, data_dir: str | None) -> Source:
