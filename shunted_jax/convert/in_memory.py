@@ -25,9 +25,8 @@ def from_torch(
     """Turns a PyTorch state dict into a Flax module and its variables, without PyTorch.
 
     Args:
-        state_dict: names to arrays (in PyTorch: `{k: v.numpy() for k, v in
-            net.state_dict().items()}`), under the published names or one of the variations that
-            `cleaning.py` knows.
+        state_dict: names to arrays or to PyTorch's tensors (`net.state_dict()`), under the
+            published names or one of the variations that `cleaning.py` knows.
         model: the variant that it must be, such as "shunted_t"; None finds out.
         num_heads: attention heads of each stage; None takes the variant's, or channels / 32.
         prefix: of the network's tensors, where the state dict holds several networks.

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from shunted_jax.adapters.torch import refused_global
+from shunted_jax.convert.cleaning import as_array
 from shunted_jax.errors import UserError
 
 # Older ones have known ways around weights_only.
@@ -144,10 +145,7 @@ def _to_numpy(loaded: Any) -> Any:
         return {key: _to_numpy(value) for key, value in loaded.items()}
     if not hasattr(loaded, "is_floating_point"):
         return loaded
-    tensor = loaded.detach()
-    if tensor.is_floating_point() and tensor.element_size() < 4:
-        tensor = tensor.float()  # numpy has no bfloat16; float32 holds each of its values
-    return tensor.numpy()
+    return as_array(loaded)
 
 
 def _import_torch() -> Any:
