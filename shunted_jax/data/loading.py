@@ -13,7 +13,7 @@ import numpy as np
 from shunted_jax.data.decoding import BadImageError
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, in_a_line
 
 Row = dict[str, Any]
 
@@ -40,7 +40,7 @@ class LoadForTraining:
         bad = NONE_BAD
         for attempt in range(_MOST_IN_A_ROW):
             number = (index + attempt) % len(self.source)
-            example = self.source.examples[number]
+            example = _read(self.source, number)
             try:
                 image = self.transform(example["image"], rng)
             except BadImageError as error:
@@ -75,7 +75,7 @@ class LoadForEvaluation:
         """Loads example `position`; raises `UserError` if it is bad and not to be skipped."""
         image, label, bad = None, 0, NONE_BAD
         if position < len(self.source):
-            example = self.source.examples[position]
+            example = _read(self.source, position)
             label = _label(self.source, position, example)
             try:
                 image = self.transform(example["image"])
@@ -90,6 +90,16 @@ class LoadForEvaluation:
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),
         }
+
+
+def _read(source: Source, number: int) -> dict[str, Any]:
+    try:
+        return source.examples[number]
+    except RuntimeError as error:  # which ArrayRecord's reader raises
+        raise UserError(
+            f"example {number} of {source.name} cannot be read ({in_a_line(error)}): a file of the "
+            "data set is cut off, changed or gone; copy it again, or prepare it again"
+        ) from error
 
 
 def _label(source: Source, number: int, example: dict[str, Any]) -> np.int32:

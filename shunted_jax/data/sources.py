@@ -72,6 +72,7 @@ def _open(dataset: str, split: str, data_dir: str | None) -> Source:
             raise UserError(f"config.data.dataset is {dataset!r}, and there is no such folder")
         folder = None  # a name, such as "downsampled_imagenet/32x32"
     if folder is not None and not (folder / "dataset_info.json").exists():
+        _refuse_part_of_prepared(folder)
         examples = FolderExamples(folder, split)
         return Source(examples, examples.class_names, f"{dataset}, {split}")
     examples = _open_prepared(dataset, folder, split, data_dir)
@@ -83,6 +84,23 @@ def _open(dataset: str, split: str, data_dir: str | None) -> Source:
             "'image' and a 'label' of classes"
         )
     return Source(examples, tuple(features["label"].names), f"{dataset}, {split}")
+
+
+def _refuse_part_of_prepared(folder: epath.Path) -> None:
+    """Raises UserError for a prepared data set's folder above or without `dataset_info.json`."""
+    inside = sorted(folder.iterdir())
+    versions = [path.name for path in inside if (path / "dataset_info.json").exists()]
+    if versions:
+        raise UserError(
+            f"{folder} is a prepared data set, of which there may be several versions: take "
+            f"--config.data.dataset={folder / versions[-1]}"
+        )
+    records = [path.name for path in inside if "record-0" in path.name]
+    if records:
+        raise UserError(
+            f"{folder} holds records, such as {records[0]}, and no dataset_info.json, which says "
+            "what they are: copy it from where they are from, or prepare the data set again"
+        )
 
 
 def _open_prepared(
