@@ -1,9 +1,11 @@
 """Weights in people's hands: copied, packed, linked, read in a notebook, read by Orbax alone."""
 
 import asyncio
+import re
 import shutil
 import tarfile
 import threading
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -80,6 +82,11 @@ def test_a_notebook_has_an_event_loop_and_a_server_threads(tmp_path):
 
 def test_orbax_reads_it_without_this_package(written):
     # orbax#487, #1110: the parameters alone, with and without what they look like.
+    guide = Path(__file__).parents[2].joinpath("docs/weights.md").read_text()
+    (code,) = re.findall(r"```python\n(import jax, numpy.*?)```", guide, re.S)
+    names = {}
+    exec(re.sub(r"(?m)^item = .*$", f"item = {str(written / 'params')!r}", code), names)
+    assert_same(names["params"], VARIABLES["params"])
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, VARIABLES["params"])
     with ocp.StandardCheckpointer() as checkpointer:
         assert_same(checkpointer.restore(written / "params"), VARIABLES["params"])
