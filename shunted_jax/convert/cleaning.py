@@ -86,15 +86,6 @@ def clean(loaded: Any, prefix: str | None = None) -> Cleaned:
     return Cleaned(published, unwrapped, prefix, renamed, foreign, (), counters)
 
 
-def as_array(tensor: Any) -> np.ndarray:
-    """Returns a tensor as numpy's: PyTorch's, too, on whatever device and whether it learns."""
-    if hasattr(tensor, "detach"):
-        tensor = tensor.detach().cpu()
-        if tensor.is_floating_point() and tensor.element_size() < 4:
-            tensor = tensor.float()  # numpy has no bfloat16; float32 holds each of its values
-    return np.asarray(tensor)
-
-
 def _unwrap(loaded: Any) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     path: list[str] = []
     while isinstance(loaded, Mapping):
@@ -109,7 +100,7 @@ def _unwrap(loaded: Any) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
             "network.state_dict()"
         )
     # Numbers and texts beside the tensors (an epoch, a version) are nothing to convert.
-    tensors = {str(n): as_array(t) for n, t in loaded.items() if hasattr(t, "shape")}
+    tensors = {str(n): np.asarray(t) for n, t in loaded.items() if hasattr(t, "shape")}
     if not tensors:
         known = ", ".join(str(name) for name in list(loaded)[:8]) or "nothing"
         raise UserError(f"the file holds no tensors; at its top it has {known}")

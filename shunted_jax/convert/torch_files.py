@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from shunted_jax.adapters.torch import refused_global
-from shunted_jax.convert.cleaning import as_array
 from shunted_jax.errors import UserError
 
 # Older ones have known ways around weights_only.
@@ -145,7 +144,10 @@ def _to_numpy(loaded: Any) -> Any:
         return {key: _to_numpy(value) for key, value in loaded.items()}
     if not hasattr(loaded, "is_floating_point"):
         return loaded
-    return as_array(loaded)
+    tensor = loaded.detach()
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()  # numpy has no bfloat16; float32 holds each of its values
+    return tensor.numpy()
 
 
 def _import_torch() -> Any:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,7 +94,7 @@ class _Listings(Mapping):
     def __getitem__(self, split: str) -> _Listing:
         if split not in self._listed:
             reference = "train" if "train" in self._splits else split
-            self.class_names = self.class_names or _classes_in(self._folder / reference)
+            self.class_names = self.class_names or tuple(_folders_in(self._folder / reference))
             rows = sorted(self._rows(split, reference), key=_hash_of_name)
             self._listed[split] = _Listing(split, rows)
         return self._listed[split]
@@ -104,8 +103,7 @@ class _Listings(Mapping):
         label_of = {name: label for label, name in enumerate(self.class_names)}
         count = 0
         for name in _folders_in(self._folder / split):
-            label = label_of.get(_as_seen(name))
-            if label is None:
+            if name not in label_of:
                 raise UserError(
                     f"{self._folder / split} has the class {name!r}, which "
                     f"{self._folder / reference} has not: every class needs a folder there"
@@ -113,7 +111,7 @@ class _Listings(Mapping):
             for file in (path.name for path in (self._folder / split / name).iterdir()):
                 if file.lower().endswith(EXTENSIONS) and not file.startswith("."):
                     count += 1
-                    yield label, f"{split}/{name}/{file}"
+                    yield label_of[name], f"{split}/{name}/{file}"
         if not count:
             raise UserError(
                 f"{self._folder / split} holds no images: they belong into one folder a class, "
@@ -123,15 +121,6 @@ class _Listings(Mapping):
 
 def _hash_of_name(row: tuple[int, str]) -> bytes:
     return hashlib.sha256(os.fsencode(row[1])).digest()
-
-
-def _classes_in(folder: epath.Path) -> tuple[str, ...]:
-    return tuple(sorted(set(map(_as_seen, _folders_in(folder)))))
-
-
-def _as_seen(name: str) -> str:
-    """Returns the one form of a name that looks so: macOS writes an accent behind its letter."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _folders_in(folder: epath.Path) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from shunted_jax.data.decoding import BadImageError
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
-from shunted_jax.errors import UserError, in_a_line
+from shunted_jax.errors import UserError
 
 Row = dict[str, Any]
 
@@ -40,7 +40,7 @@ class LoadForTraining:
         bad = NONE_BAD
         for attempt in range(_MOST_IN_A_ROW):
             number = (index + attempt) % len(self.source)
-            example = _read(self.source, number)
+            example = self.source.examples[number]
             try:
                 image = self.transform(example["image"], rng)
             except BadImageError as error:
@@ -50,7 +50,7 @@ class LoadForTraining:
                 continue
             return {
                 "image": np.ascontiguousarray(image),
-                "label": _label(self.source, number, example),
+                "label": _label(self.source, number, example["label"]),
                 "bad": np.int64(bad),
             }
         raise UserError(
@@ -75,8 +75,8 @@ class LoadForEvaluation:
         """Loads example `position`; raises `UserError` if it is bad and not to be skipped."""
         image, label, bad = None, 0, NONE_BAD
         if position < len(self.source):
-            example = _read(self.source, position)
-            label = _label(self.source, position, example)
+            example = self.source.examples[position]
+            label = example["label"]
             try:
                 image = self.transform(example["image"])
             except BadImageError as error:
@@ -86,31 +86,10 @@ class LoadForEvaluation:
         size = self.transform.crop.size
         return {
             "image": np.zeros((size, size, 3), np.uint8) if image is None else image,
-            "label": np.int32(label),
+            "label": _label(self.source, position, label),
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),
         }
-
-
-def _read(source: Source, number: int) -> dict[str, Any]:
-    try:
-        return source.examples[number]
-    except RuntimeError as error:  # which ArrayRecord's reader raises
-        raise UserError(
-            f"example {number} of {source.name} cannot be read ({in_a_line(error)}): a file of the "
-            "data set is cut off, changed or gone; copy it again, or prepare it again"
-        ) from error
-
-
-def _label(source: Source, number: int, example: dict[str, Any]) -> np.int32:
-    """Returns an example's label; tensorflow-datasets' -1 means that it has none."""
-    label, count = int(example["label"]), len(source.class_names)
-    if 0 <= label < count:
-        return np.int32(label)
-    raise UserError(
-        f"{source.describe(number)} has the label {label}, and the classes are numbered from 0 to "
-        f"{count - 1}: take a split whose images are labelled"
-    )
 
 
 def _bad_image_error(source: Source, number: int, error: BadImageError) -> UserError:
@@ -118,3 +97,14 @@ def _bad_image_error(source: Source, number: int, error: BadImageError) -> UserE
         f"{source.describe(number)} cannot be decoded: {error}. Mend or remove it, or go on "
         "without it: --config.data.on_bad_image=skip"
     )
+
+
+def _label(source: Source, number: int, label: int) -> np.int32:
+    """Returns an example's label; tensorflow-datasets' -1 means that it has none."""
+    count = len(source.class_names)
+    if number < len(source) and not 0 <= label < count:
+        raise UserError(
+            f"{source.describe(number)} has the label {label}, and the classes are numbered from 0 "
+            f"to {count - 1}: take a split whose images are labelled"
+        )
+    return np.int32(label)

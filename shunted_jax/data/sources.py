@@ -51,18 +51,13 @@ def open_source(dataset: str, split: str, data_dir: str | None = None) -> Source
         The split, its images still encoded.
 
     Raises:
-        UserError: the data set is not there in a random-access format, cannot be read, has no such
-            split or nothing in it, or does not hold images with class labels.
+        UserError: the data set is not there in a random-access format, has no such split, or does
+            not hold images with class labels.
     """
     try:
-        source = _open(dataset, split, data_dir)
-    except PermissionError as error:
-        raise UserError(f"{dataset!r} cannot be read: {error}; allow this user to") from error
+        return _open(dataset, split, data_dir)
     except ImportError as error:  # what reads a bucket's folders is not among the requirements
         raise UserError(f"{dataset!r} in {data_dir} needs another package: {error}") from error
-    if not len(source):
-        raise UserError(f"{source.name} holds no examples: take another split, or more of it")
-    return source
 
 
 def _open(dataset: str, split: str, data_dir: str | None) -> Source:
@@ -72,7 +67,6 @@ def _open(dataset: str, split: str, data_dir: str | None) -> Source:
             raise UserError(f"config.data.dataset is {dataset!r}, and there is no such folder")
         folder = None  # a name, such as "downsampled_imagenet/32x32"
     if folder is not None and not (folder / "dataset_info.json").exists():
-        _refuse_part_of_prepared(folder)
         examples = FolderExamples(folder, split)
         return Source(examples, examples.class_names, f"{dataset}, {split}")
     examples = _open_prepared(dataset, folder, split, data_dir)
@@ -84,23 +78,6 @@ def _open(dataset: str, split: str, data_dir: str | None) -> Source:
             "'image' and a 'label' of classes"
         )
     return Source(examples, tuple(features["label"].names), f"{dataset}, {split}")
-
-
-def _refuse_part_of_prepared(folder: epath.Path) -> None:
-    """Raises UserError for a prepared data set's folder above or without `dataset_info.json`."""
-    inside = sorted(folder.iterdir())
-    versions = [path.name for path in inside if (path / "dataset_info.json").exists()]
-    if versions:
-        raise UserError(
-            f"{folder} is a prepared data set, of which there may be several versions: take "
-            f"--config.data.dataset={folder / versions[-1]}"
-        )
-    records = [path.name for path in inside if "record-0" in path.name]
-    if records:
-        raise UserError(
-            f"{folder} holds records, such as {records[0]}, and no dataset_info.json, which says "
-            "what they are: copy it from where they are from, or prepare the data set again"
-        )
 
 
 def _open_prepared(

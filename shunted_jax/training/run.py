@@ -90,6 +90,9 @@ def make_run(config: Config) -> Run:
     _check_batch_sizes(config, mesh)
     steps_per_epoch = len(train_source) / config.batch_size
     total_steps = max(1, round(config.epochs * steps_per_epoch))
+    for source in (train_source, eval_source):
+        if not len(source):
+            raise UserError(f"{source.name} holds no examples: take another split, or more of it")
     _warn_of_slow_average(config.ema_decay, total_steps)
     schedule = learning_rate_schedule(
         config.optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch

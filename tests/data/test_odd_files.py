@@ -2,7 +2,6 @@
 
 import io
 import os
-import unicodedata
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from PIL import Image
 
 from shunted_jax.data.decoding import BadImageError, EncodedImage
 from shunted_jax.data.sources import open_source
-from shunted_jax.errors import UserError
 from tests.data.images import encode, photograph, with_pillow, write_tree
 
 PHOTOGRAPH = photograph(40, 56)
@@ -83,20 +81,6 @@ def test_names_are_taken_as_they_are(tmp_path):
         assert {example["image"] for example in examples} == {JPEG}
 
 
-def test_an_accent_is_the_same_however_it_is_written(tmp_path):
-    # Of a tree that was half copied from macOS (paperbanana#234).
-    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
-    assert composed != decomposed
-    tree = write_tree(
-        tmp_path,
-        {"train": {decomposed: 2, "tea": 1}, "val": {composed: 1, "tea": 1}, "test": {"tea": 1}},
-    )
-    for split, labels in (("train", [0, 0, 1]), ("val", [0, 1]), ("test", [1])):
-        source = open_source(tree, split)
-        assert source.class_names == (composed, "tea")
-        assert sorted(example["label"] for example in source.examples) == labels
-
-
 def test_classes_are_in_the_order_of_their_names_as_text(tmp_path):
     # As of ImageFolder (vision#714), and each split's by train's numbers (ultralytics#13936).
     names = ("1", "10", "100", "2", "false", "nan", "null", "true")
@@ -105,21 +89,3 @@ def test_classes_are_in_the_order_of_their_names_as_text(tmp_path):
     assert source.class_names == names
     found = {example["file_name"]: example["label"] for example in source.examples}
     assert found == {"val/2/0.jpg": 3, "val/true/0.jpg": 7}
-
-
-def test_a_part_that_holds_nothing_is_refused_at_once(tmp_path):
-    tree = write_tree(tmp_path, {"train": {"a": 5, "b": 4}})
-    assert len(open_source(tree, "train[:20%]")) == 2
-    with pytest.raises(UserError, match=r"train\[:1%\] holds no examples: take another split"):
-        open_source(tree, "train[:1%]")
-
-
-def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
-    tree = write_tree(tmp_path, {"train": {"a": 1, "b": 1}})
-
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr("etils.epath.gpath.PosixGPath.iterdir", refuse)
-    with pytest.raises(UserError, match=r"cannot be read: .*Permission denied: '.*; allow"):
-        open_source(tree, "train")

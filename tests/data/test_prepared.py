@@ -4,14 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from shunted_jax.data.loading import LoadForEvaluation, LoadForTraining
-from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
-from tests.support.tiny import tiny_config
 
 
 @pytest.fixture
@@ -34,14 +30,6 @@ def test_its_own_folder_and_its_name_open_it(own):
         assert source.class_names == tuple("0123456789")
 
 
-def test_the_wrong_folder_of_it_is_told_from_a_tree(own):
-    with pytest.raises(UserError, match=rf"take --config.data.dataset={own}$"):
-        open_source(str(own.parent), "train")
-    (own / "dataset_info.json").unlink()  # datasets#4752
-    with pytest.raises(UserError, match=r"records, such as mine-\S+, and no dataset_info.json"):
-        open_source(str(own), "train")
-
-
 def test_labels_have_to_be_classes(own):
     features = json.loads((own / "features.json").read_text())
     number = {"shape": {}, "dtype": "int64", "encoding": "none"}
@@ -52,24 +40,3 @@ def test_labels_have_to_be_classes(own):
     (own / "features.json").write_text(json.dumps(features))
     with pytest.raises(UserError, match="training wants an 'image' and a 'label' of classes"):
         open_source(str(own), "train")
-
-
-@pytest.mark.parametrize("damage", ["gone", "cut off"])
-def test_a_file_of_it_that_is_not_whole_is_told(own, damage):
-    # tensorflow#20835: which data set is it, and what to do?
-    source = open_source(str(own), "train")
-    (file,) = own.glob("*train*")
-    if damage == "gone":
-        file.unlink()
-    else:
-        file.write_bytes(file.read_bytes()[:-40])
-    config = tiny_config(None)
-    train = LoadForTraining(source, make_train_transform(config))
-    evaluate = LoadForEvaluation(source, make_eval_transform(config))
-    message = (
-        rf"example 3 of {own}, train cannot be read \(RuntimeError: .*\): a file of the data set "
-        "is cut off, changed or gone; copy it again, or prepare it again"
-    )
-    for load in (lambda: train(3, np.random.default_rng(0)), lambda: evaluate(3)):
-        with pytest.raises(UserError, match=message):
-            load()
