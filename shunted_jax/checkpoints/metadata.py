@@ -5,7 +5,6 @@ module's fields, and two shapes: one for converted weights and one for runs. Bot
 """
 
 import dataclasses
-import unicodedata
 from typing import Any
 
 from shunted_jax.errors import UserError, wrong_names
@@ -115,8 +114,6 @@ class Metadata:
         for name, part in parts.items():
             if fields.get(name) is not None:
                 fields[name] = _made(part, fields[name], f"{where} (its {name})")
-        if fields.get("class_names"):  # folders' names, which macOS may have written otherwise
-            fields["class_names"] = [unicodedata.normalize("NFC", n) for n in fields["class_names"]]
         return _made(cls, fields, where)
 
 
