@@ -34,6 +34,8 @@ def _type_problems(section: Any, path: str) -> Iterator[str]:
         elif not _fits(value, wanted):
             shown = wanted.__name__ if isinstance(wanted, type) else wanted
             yield f"{path}.{name} is {value!r}, and must be of type {shown}"
+        elif not _finite(value):
+            yield f"{path}.{name} is {value!r}, and must be finite"
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -45,6 +47,12 @@ def _fits(value: Any, wanted: Any) -> bool:
     if wanted in (int, float) and isinstance(value, bool):
         return False  # Python's bool is an int
     return isinstance(value, (int, float) if wanted is float else wanted)
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_finite(entry) for entry in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _model_problems(model: Any) -> Iterator[str]:

@@ -7,6 +7,7 @@ transformations come before them: with another one, the same seed would give oth
 from multiprocessing import resource_tracker
 
 import grain.python as grain
+from absl import flags
 
 
 class InARow(grain.MapDataset):
@@ -33,6 +34,9 @@ def start_helper_of_workers() -> None:
     """Starts the helper process that Python has for worker processes, where there is none yet.
 
     Started with the first worker, it would let through the signals that the starting thread holds
-    back.
+    back. Where no program has parsed absl's flags, as in a notebook, they count as parsed from now
+    on: Grain asks some of its own.
     """
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
     resource_tracker.ensure_running()

@@ -46,7 +46,7 @@ def from_torch(
             listed.
     """
     conversion = convert_state_dict(
-        state_dict,
+        _with_arrays(state_dict),
         model=model,
         num_heads=num_heads,
         prefix=prefix,
@@ -61,3 +61,15 @@ def from_torch(
         traverse_util.flatten_dict(variables), wanted, network.num_classes, "the state dict", key
     )
     return wanted, traverse_util.unflatten_dict(leaves)
+
+
+def _with_arrays(value: Any) -> Any:
+    """Returns nested mappings with numpy's arrays in place of tensors, on whatever device."""
+    if isinstance(value, Mapping):
+        return {name: _with_arrays(inner) for name, inner in value.items()}
+    if not hasattr(value, "is_floating_point"):
+        return value
+    tensor = value.detach().cpu()  # numpy does not read what learns
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()  # nor bfloat16; float32 holds each of its values
+    return tensor.numpy()

@@ -51,7 +51,7 @@ class LoadForTraining:
                 continue
             return {
                 "image": np.ascontiguousarray(image),
-                "label": np.int32(example["label"]),
+                "label": _label(self.source, number, example["label"]),
                 "bad": np.int64(bad),
             }
         raise UserError(
@@ -87,7 +87,7 @@ class LoadForEvaluation:
         size, channels = self.transform.crop.size, self.transform.channels
         return {
             "image": np.zeros((size, size, channels), np.uint8) if image is None else image,
-            "label": np.int32(label),
+            "label": _label(self.source, position, label),
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),
         }
@@ -110,3 +110,14 @@ def _bad_image_error(source: Source, number: int, error: BadImageError) -> UserE
         f"{source.describe(number)} cannot be decoded: {error}. Mend or remove it, or go on "
         "without it: --config.data.on_bad_image=skip"
     )
+
+
+def _label(source: Source, number: int, label: int) -> np.int32:
+    """Returns an example's label; tensorflow-datasets' -1 means that it has none."""
+    count = len(source.class_names)
+    if number < len(source) and not 0 <= label < count:
+        raise UserError(
+            f"{source.describe(number)} has the label {label}, and the classes are numbered from 0 "
+            f"to {count - 1}: take a split whose images are labelled"
+        )
+    return np.int32(label)

@@ -131,6 +131,7 @@ class ShuntedTransformer(nn.Module):
         """How every module of the network computes."""
         return Numerics(self.dtype, self.param_dtype, self.compute, self.precision)
 
+    @nn.nowrap  # it computes nothing that a table of the network or of its cost could show
     def block(self, stage: int) -> partial:
         """Returns what makes a block of a stage, given its `drop_path_rate` and `name`."""
         numerics = self.numerics

@@ -99,6 +99,10 @@ def make_run(config: Config) -> Run:
     _check_batch_sizes(config, mesh)
     steps_per_epoch = len(train_source) / config.batch_size
     total_steps = max(1, round(config.epochs * steps_per_epoch))
+    for source in (train_source, eval_source):
+        if not len(source):
+            raise UserError(f"{source.name} holds no examples: take another split, or more of it")
+    _warn_of_slow_average(config.ema_decay, total_steps)
     schedule = learning_rate_schedule(
         config.optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
     )
@@ -120,6 +124,20 @@ def make_run(config: Config) -> Run:
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         eval_every_steps=max(1, round(config.eval_every_epochs * steps_per_epoch)),
+    )
+
+
+def _warn_of_slow_average(decay: float | None, total_steps: int) -> None:
+    """Says it where the average ends near the initial parameters, which makes it worthless."""
+    if decay is None or decay**total_steps < 0.1 or jax.process_index():
+        return
+    logger.warning(
+        "config.ema_decay=%g is slow for %s steps: at the end, %.0f %% of the average will be the "
+        "initial parameters, and the best checkpoint is chosen by it; take %.4g or less",
+        decay,
+        f"{total_steps:,}",
+        100 * decay**total_steps,
+        0.01 ** (1 / total_steps),
     )
 
 

@@ -179,3 +179,14 @@ def test_it_is_exported_for_several_platforms_and_any_batch(exact):
     program = jax.jit(lambda x: run(exact, x, K, compute="auto"))
     exported = export.export(program, platforms=("cpu", "tpu"))(shape)
     assert_close(exported.call(X), jnp.sin(X) * K)
+
+
+def test_with_jit_switched_off_it_is_one_step(exact):
+    # trax#530: JAX_DISABLE_JIT=1, to look at numbers while a network computes them.
+    def call(x):
+        return run(exact, x, K, compute="auto")
+
+    with jax.disable_jit():
+        assert_close(call(X), np.sin(X) * K)
+        assert_close(jax.vmap(call)(X), np.sin(X) * K)
+        assert_close(jax.grad(lambda x: jnp.sum(call(x)))(X), np.cos(X) * K)

@@ -118,7 +118,12 @@ def lower_eval_step(programs: Programs) -> jax.stages.Lowered:
 
 
 def compile_steps(programs: Programs) -> Programs:
-    """Returns `programs` with both steps compiled, so that no step waits for the compiler later."""
+    """Returns `programs` with both steps compiled, so that no step waits for the compiler later.
+
+    Under `jax.disable_jit()`, for a debugger, there is nothing to compile.
+    """
+    if jax.config.jax_disable_jit:
+        return programs
     return dataclasses.replace(
         programs,
         train_step=lower_train_step(programs).compile(),

@@ -1,0 +1,42 @@
+"""Data sets that somebody else prepared, as tensorflow-datasets leaves them, and parts of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shunted_jax.data.sources import open_source
+from shunted_jax.errors import UserError
+
+
+@pytest.fixture
+def own(digits_dir, tmp_path):
+    """Returns the folder of a data set that no builder here knows by its name."""
+    folder = tmp_path / "mine" / "1.0.0"
+    shutil.copytree(Path(digits_dir) / "digits" / "1.0.0", folder)
+    for path in folder.glob("digits-*"):
+        path.rename(path.with_name(path.name.replace("digits", "mine")))
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace("digits", "mine"))
+    return folder
+
+
+def test_its_own_folder_and_its_name_open_it(own):
+    # datasets#5665: by name it was not found.
+    for dataset, data_dir in ((str(own), None), ("mine", str(own.parent.parent))):
+        source = open_source(dataset, "train", data_dir)
+        assert len(source) == 1437
+        assert source.class_names == tuple("0123456789")
+
+
+def test_labels_have_to_be_classes(own):
+    features = json.loads((own / "features.json").read_text())
+    number = {"shape": {}, "dtype": "int64", "encoding": "none"}
+    features["featuresDict"]["features"]["label"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.scalar.Scalar",
+        "tensor": number,
+    }
+    (own / "features.json").write_text(json.dumps(features))
+    with pytest.raises(UserError, match="training wants an 'image' and a 'label' of classes"):
+        open_source(str(own), "train")
