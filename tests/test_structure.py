@@ -16,10 +16,10 @@ PACKAGE = Path(__file__).parent.parent / "shunted_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 _GROUND = {"adapters", "errors"}
-_STORAGE = {*_GROUND, "storage"}
+_STORAGE = {*_GROUND, "resources", "storage"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
-_DATA = {*_CONFIG, "terminal", "data"}
+_DATA = {*_CONFIG, *_STORAGE, "terminal", "data"}
 _WEIGHTS = {*_NETWORK, *_STORAGE, "checkpoints", "convert", "pretrained"}
 _REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
@@ -31,7 +31,9 @@ MAY_REACH = {
     "errors": {"adapters"},
     "terminal": set(),
     "retired": set(),
+    "resources": {*_GROUND, "resources"},
     "storage": _STORAGE,
+    "platforms": _GROUND,
     "config_checks": set(),
     "config": _CONFIG,
     "ops": {*_GROUND, "ops/pallas"},
@@ -47,7 +49,7 @@ MAY_REACH = {
     "training/devices": _CONFIG,
     "training/step": _STEP,
     "training": _TRAINING,
-    "commands": {*_TRAINING, "commands"},
+    "commands": {*_TRAINING, "platforms", "commands"},
     "": _WEIGHTS,  # the package itself: what people import
 }
 # What is not to be reached from a room, of other people's packages.

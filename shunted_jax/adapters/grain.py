@@ -1,12 +1,17 @@
-"""Grain: a transformation of our own among its, and what its worker processes need first.
+"""Grain: a transformation of our own among its, its worker processes, how many batches they hold.
 
 Grain has a transformation that repeats elements, but its random draws depend on how many
 transformations come before them: with another one, the same seed would give other batches.
 """
 
+import re
 from multiprocessing import resource_tracker
 
 import grain.python as grain
+
+# How many batches of one worker lie in shared memory at most: one that is being copied there, one
+# in the queue to the main process, and there one that is ready and one that waits to be.
+BATCHES_OF_A_WORKER = 4
 
 
 class InARow(grain.MapDataset):
@@ -36,3 +41,13 @@ def start_helper_of_workers() -> None:
     back.
     """
     resource_tracker.ensure_running()
+
+
+def exit_code_of_worker(error: BaseException) -> int | None:
+    """Returns with what a worker process ended that nobody told to; None if that is not the error.
+
+    Args:
+        error: which reading a batch raised. The number of a signal that ended it is negative.
+    """
+    said = re.search(r"process was terminated unexpectedly with exit code (-?\d+)", str(error))
+    return int(said[1]) if said and isinstance(error, RuntimeError) else None

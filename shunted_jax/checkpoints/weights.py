@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import glob
 import logging
 import os
+import shutil
 from typing import Any
 
 import jax
@@ -15,10 +17,14 @@ from shunted_jax.checkpoints.damage import DamagedError, read_patiently
 from shunted_jax.checkpoints.folders import checkpoint_folder, read_meta, with_checksum
 from shunted_jax.checkpoints.hosts import alone
 from shunted_jax.checkpoints.metadata import Metadata
+from shunted_jax.checkpoints.read_back import read_back
 from shunted_jax.errors import UserError
+from shunted_jax.resources import check_writable, writing_into
 from shunted_jax.storage import absolute, in_bucket, reachable
 
 logger = logging.getLogger(__name__)
+
+_ARRAYS = ("params", "batch_stats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +52,8 @@ class Weights:
 def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:
     """Writes a checkpoint of numpy arrays, which loads on any number of devices.
 
-    It is written beside `path` under another name and moved when it is whole: an interruption
-    leaves nothing at `path`, or what was there before.
+    It is written beside `path` under another name, and moved when it is whole and has been opened
+    again: an interruption leaves nothing at `path`, or what was there before.
 
     Args:
         path: the folder to make.
@@ -55,22 +61,37 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
         overwrite: replace what is at `path`.
 
     Raises:
-        UserError: `path` exists and is not to be overwritten.
+        UserError: `path` exists and is not to be overwritten, or cannot be a checkpoint's.
+        RunError: it cannot be read back, or the disk or bucket does not take it.
     """
     path = absolute(path)
     check_free(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(weights.params),
         batch_stats=ocp.args.StandardSave(weights.batch_stats),
         meta=ocp.args.JsonSave(with_checksum(weights.meta)),
     )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with writing_into(path.parent):
         if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
-            checkpointer.save(path, items, force=overwrite)
+            _save(path, items, overwrite)
             return
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
-        checkpointer.save(beside, items)
+        try:
+            _save(beside, items)
+            _put_in_place(beside, path)
+        finally:
+            for left in (beside, *path.parent.glob(f"{glob.escape(beside.name)}.*")):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _save(path: epath.Path, items: ocp.args.Composite, overwrite: bool = False) -> None:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(path, items, force=overwrite)
+    read_back(path, _ARRAYS)
+
+
+def _put_in_place(beside: epath.Path, path: epath.Path) -> None:
     replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
     if path.exists():
         path.rename(replaced)
@@ -80,9 +101,12 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
 
 
 def check_free(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raises UserError where something is at `path` that is not to be overwritten."""
-    if reachable(path).exists() and not overwrite:
+    """Raises UserError where nothing can be made at `path`, or what is there is to stay."""
+    there = reachable(path)
+    if there.exists() and not overwrite:
         raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
+    if not in_bucket(there):
+        check_writable(there.parent)
 
 
 def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
@@ -99,7 +123,7 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
         RunError: it cannot be read, for a reason that may pass.
     """
     folder, best_by = checkpoint_folder(absolute(path), step)
-    names = ["params", "batch_stats"]
+    names = [*_ARRAYS]
     if (folder / "ema_params").is_dir():
         names.append("ema_params")
     try:

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from shunted_jax.errors import UserError
+from shunted_jax.storage import as_path
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -34,7 +35,7 @@ class FolderExamples(Sequence):
             UserError: the folder has no such split, the split no images or a class that `train`
                 does not have, or the expression is not understood.
         """
-        self._folder = epath.Path(folder)
+        self._folder = as_path(folder)
         listings = _Listings(self._folder)
         try:
             parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(listings)

@@ -23,7 +23,8 @@ from shunted_jax.config import Config
 from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining
 from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source
-from shunted_jax.errors import UserError
+from shunted_jax.data.workers import why_gone
+from shunted_jax.errors import RunError, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ PIPELINE_VERSION = 1
 
 
 class Batches(Iterator[Batch]):
-    """This host's share of the global batches, in order."""
+    """This host's share of the global batches, in order; a `RunError` where workers are gone."""
 
     def __init__(self, iterator: grain.DatasetIterator, source: Source):
         """Takes over `iterator`, whose batches have a "bad" column."""
@@ -52,7 +53,12 @@ class Batches(Iterator[Batch]):
         if not self._iterator:
             raise StopIteration  # closed
         read, self._read = self._read, next
-        batch = read(self._iterator[0])
+        try:
+            batch = read(self._iterator[0])
+        except (OSError, RuntimeError) as error:
+            if (reason := why_gone(error)) is not None:
+                raise RunError(reason) from error
+            raise
         bad = batch.pop("bad")
         for number in bad[bad != NONE_BAD]:
             self._of_bad_images.append(self._count)

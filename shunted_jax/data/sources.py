@@ -9,6 +9,8 @@ from etils import epath
 
 from shunted_jax.data.folders import FolderExamples
 from shunted_jax.errors import UserError
+from shunted_jax.resources import refusal
+from shunted_jax.storage import as_path, as_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +57,19 @@ def open_source(dataset: str, split: str, data_dir: str | None = None) -> Source
             not hold images with class labels.
     """
     try:
-        return _open(dataset, split, data_dir)
+        return _open(dataset, split, as_text(data_dir))
+    except OSError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        raise UserError(
+            f"config.data.dataset is {dataset!r}, and cannot be read: {refused}"
+        ) from error
     except ImportError as error:  # what reads a bucket's folders is not among the requirements
         raise UserError(f"{dataset!r} in {data_dir} needs another package: {error}") from error
 
 
 def _open(dataset: str, split: str, data_dir: str | None) -> Source:
-    folder = epath.Path(dataset).expanduser() if "/" in dataset else None
+    folder = as_path(dataset) if "/" in dataset else None
     if folder is not None and not folder.is_dir():
         if dataset.startswith((".", "~", "/")) or "://" in dataset:
             raise UserError(f"config.data.dataset is {dataset!r}, and there is no such folder")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.pretrained import read_weights_for
+from shunted_jax.storage import absolute
 from shunted_jax.training.devices.sharding import put_variables
 from shunted_jax.training.step.state import TrainState
 
@@ -26,7 +27,11 @@ def initialize_from(
         model: the network to train; its head is freshly initialised where the checkpoint's has
             another number of classes, or none.
         init: key -> state, freshly initialised in its shards.
+
+    Raises:
+        UserError: no checkpoint can lie at `path`.
     """
+    absolute(path)  # a name that cannot be read shows before anything is compiled
 
     def init_from_weights(key: jax.Array) -> TrainState:
         weights, saved_classes = read_weights_for(model, path)

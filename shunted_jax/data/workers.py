@@ -1,0 +1,80 @@
+"""What the processes that prepare images need of this machine, and why they are gone."""
+
+import os
+import shutil
+import signal
+
+from shunted_jax.adapters.grain import BATCHES_OF_A_WORKER, exit_code_of_worker
+from shunted_jax.config import Config
+from shunted_jax.errors import UserError, causes
+from shunted_jax.resources import SHARED_MEMORY, in_units, refusal, shared_memory
+
+# Of each kind: the one in use, one ahead of it, and one that is being taken over.
+_BATCHES_TAKEN = 3
+
+_MORE = "give the container more (docker run --shm-size, or --ipc=host)"
+
+
+def check_shared_memory(
+    config: Config, eval_images: int, process_count: int = 1, *, training: bool
+) -> None:
+    """Checks that what the processes have ready finds room in the memory that they share.
+
+    Where it is full there is no error: the kernel ends whoever writes there.
+
+    Args:
+        config: of the run; the sizes of batches and images and `data.num_workers` are used.
+        eval_images: how many there are to evaluate on, on all hosts.
+        process_count: the number of hosts.
+        training: whether batches for training are read besides.
+
+    Raises:
+        UserError: there is less than is needed where the devices are slower than the data.
+    """
+    if not config.data.num_workers or not os.path.isdir(SHARED_MEMORY):
+        return
+
+    def needed(workers: int) -> int:
+        batches = BATCHES_OF_A_WORKER * workers + _BATCHES_TAKEN
+        of_split = -(-eval_images // config.eval_batch_size)
+        rows = min(batches, of_split) * config.eval_batch_size
+        rows += batches * config.batch_size if training else 0
+        return rows // process_count * 3 * config.data.image_size**2
+
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    workers = config.data.num_workers
+    if needed(workers) <= free:
+        return
+    fewer = max((n for n in range(1, workers) if needed(n) <= free), default=0)
+    by_threads = "" if fewer else ", which reads by threads"
+    raise UserError(
+        f"config.data.num_workers is {workers}, and what these processes have ready takes up to "
+        f"{in_units(needed(workers))} of {shared_memory()}: {_MORE}, or take "
+        f"--config.data.num_workers={fewer}{by_threads}"
+    )
+
+
+def why_gone(error: BaseException) -> str | None:
+    """Returns what ended the processes, and the remedy; None where it was the program.
+
+    Args:
+        error: which reading a batch raised.
+    """
+    again = "and start again with the same --workdir"
+    for one in causes(error, hidden=True):
+        code = exit_code_of_worker(one)
+        if code == -signal.SIGBUS:
+            return (
+                f"a process that prepares images was ended by SIGBUS, as {shared_memory()} was "
+                f"full: {_MORE}, or take fewer --config.data.num_workers, {again}"
+            )
+        if code == -signal.SIGKILL:
+            return (
+                "a process that prepares images was killed (SIGKILL), as the system does for want "
+                f"of memory: take fewer --config.data.num_workers, {again}"
+            )
+    refused = refusal(error)
+    if refused is None or refused.path is not None:
+        return None  # of a file
+    # Queues and locks between processes lie there, too, and their errors name no path.
+    return f"{shared_memory()}: {refused.words}; {_MORE}, {again}"
