@@ -1,12 +1,8 @@
 """Whether JAX has the devices that it was told to use."""
 
-import os
-
 import jax
 
 from shunted_jax.errors import UserError, in_a_line
-
-_VARIABLE = "JAX_PLATFORMS"
 
 
 def check_platforms() -> None:
@@ -23,18 +19,19 @@ def check_platforms() -> None:
             raise
         reason = f" ({in_a_line(error)})" if str(error) else ""
         raise UserError(
-            f"{_VARIABLE}={asked}, and JAX has no such devices here{reason}: there is "
+            f"JAX_PLATFORMS={asked}, and JAX has no such devices here{reason}: there is "
             f"{_those_that_are_there()}. Leave the variable out, name another, or install JAX for "
             f"these devices, as in pip install 'jax[cuda13]' or 'jax[tpu]'"
         ) from error
 
 
 def _those_that_are_there() -> str:
+    before = jax.config.jax_platforms
     jax.config.update("jax_platforms", None)
     try:
         first = jax.devices()[0].platform
     except Exception:  # of a driver that does not fit: the CPU is there all the same
         first = "cpu"
     finally:
-        jax.config.update("jax_platforms", os.environ.get(_VARIABLE))
+        jax.config.update("jax_platforms", before)
     return first if first == "cpu" else f"{first} and cpu"

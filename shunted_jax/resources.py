@@ -22,7 +22,7 @@ SHARED_MEMORY = "/dev/shm"
 _REMEDIES = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room, or have the quota raised",
-    errno.EFBIG: "raise the largest size that a file may have (ulimit -f)",
+    errno.EFBIG: "make room for larger files (ulimit -f)",
     errno.EROFS: "name a folder that is not mounted read-only",
     errno.EACCES: "have its owner let you in, or name another",
     errno.EPERM: "have its owner let you in, or name another",
@@ -136,9 +136,19 @@ def in_units(size: float) -> str:
     """Returns a number of bytes as people read it."""
     for unit in ("bytes", "kB", "MB"):
         if size < 999.5:
-            return f"{size:.0f} {unit}"
+            return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:,.1f} GB"
+
+
+def look_into(folder: str | os.PathLike) -> None:
+    """Raises OSError where a local folder is no folder, or not for this user; not if it is missing.
+
+    Libraries take what they may not look into for missing.
+    """
+    if "://" not in os.fspath(folder):
+        with contextlib.suppress(FileNotFoundError):
+            os.scandir(folder).close()
 
 
 def check_writable(folder: os.PathLike) -> None:

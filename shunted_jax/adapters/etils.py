@@ -17,8 +17,8 @@ _Path = type(epath.Path())
 class Folder(_Path):
     """A path of this machine; in a glob, the pattern alone is one.
 
-    `epath.Path(folder)` is the same object, and what is made of it by `/` or `parent` is of this
-    class again: it stays what it is on its way through a library.
+    What `epath.Path` makes of it, and `/` or `parent`, is of this class again: it stays what it is
+    on its way through a library.
     """
 
     def glob(self, pattern: str) -> Iterator["Folder"]:

@@ -9,7 +9,7 @@ from etils import epath
 
 from shunted_jax.data.folders import FolderExamples
 from shunted_jax.errors import UserError
-from shunted_jax.resources import refusal
+from shunted_jax.resources import look_into, refusal
 from shunted_jax.storage import as_path, as_text
 
 
@@ -57,7 +57,10 @@ def open_source(dataset: str, split: str, data_dir: str | None = None) -> Source
             not hold images with class labels.
     """
     try:
-        return _open(dataset, split, as_text(data_dir))
+        if data_dir is not None:
+            data_dir = as_text(data_dir)
+            look_into(data_dir)
+        return _open(dataset, split, data_dir)
     except OSError as error:
         if (refused := refusal(error)) is None:
             raise
