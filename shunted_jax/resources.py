@@ -142,13 +142,17 @@ def in_units(size: float) -> str:
 
 
 def look_into(folder: str | os.PathLike) -> None:
-    """Raises OSError where a local folder is no folder, or not for this user; not if it is missing.
+    """Checks that this user may look into a local folder, which libraries take for missing if not.
 
-    Libraries take what they may not look into for missing.
+    Raises:
+        UserError: that is not permitted.
     """
-    if "://" not in os.fspath(folder):
-        with contextlib.suppress(FileNotFoundError):
-            os.scandir(folder).close()
+    try:
+        os.scandir(folder).close()
+    except PermissionError as error:
+        raise UserError(str(refusal(error))) from error
+    except OSError:
+        return  # it is missing, or no folder: whoever asks for it says so
 
 
 def check_writable(folder: os.PathLike) -> None:

@@ -101,6 +101,7 @@ def test_what_is_in_the_way_is_named(folder, said, tmp_path, monkeypatch):
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
+from shunted_jax import load_pretrained
 from shunted_jax.commands.prepare import prepare_digits
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import RunError, UserError
@@ -124,6 +125,7 @@ found += [
     said(check_writable, closed + "/runs/x"),
     said(open_source, images, "train"),
     said(open_source, "digits", "train", closed + "/data"),
+    said(load_pretrained, closed + "/runs/x"),
 ]
 print(json.dumps(found))
 """
@@ -168,8 +170,6 @@ def test_disks_that_are_full_or_read_only_and_rights_that_are_missing(tmp_path):
             f"config.data.dataset is '{tmp_path}/images', and cannot be read: "
             f"{tmp_path}/images/train: {of_closed}",
         ],
-        [
-            "UserError",
-            f"config.data.dataset is 'digits', and cannot be read: {closed}/data: {of_closed}",
-        ],
+        ["UserError", f"{closed}/data: {of_closed}"],
+        ["UserError", f"{closed}/runs/x: {of_closed}"],
     ]

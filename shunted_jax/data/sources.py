@@ -10,7 +10,7 @@ from etils import epath
 from shunted_jax.data.folders import FolderExamples
 from shunted_jax.errors import UserError
 from shunted_jax.resources import look_into, refusal
-from shunted_jax.storage import as_path, as_text
+from shunted_jax.storage import as_path, as_text, in_bucket
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +57,8 @@ def open_source(dataset: str, split: str, data_dir: str | None = None) -> Source
             not hold images with class labels.
     """
     try:
-        if data_dir is not None:
-            data_dir = as_text(data_dir)
+        data_dir = as_text(data_dir)
+        if data_dir is not None and not in_bucket(data_dir):
             look_into(data_dir)
         return _open(dataset, split, data_dir)
     except OSError as error:
