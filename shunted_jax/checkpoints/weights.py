@@ -133,7 +133,8 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
         raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
     if best_by is not None:
         logger.info("taking step %s of %s, the best by %s", folder.name, path, best_by)
-    saved_at = int(folder.name) if folder.name.isdigit() else None
+    # Converted weights may lie in a folder that is called 2024.
+    saved_at = int(folder.name) if meta.run is not None and folder.name.isdecimal() else None
     return Weights(**trees, meta=meta, step=saved_at, best_by=best_by)
 
 
