@@ -67,7 +67,7 @@ SIZE = 12_345  # of an array, as none beside them has it
 
 
 def make_or_end(index):
-    if index == 9:
+    if index == 15:
         os.kill(os.getpid(), signal.SIGBUS)
     return np.full(SIZE, index, np.uint8)
 
@@ -85,7 +85,8 @@ def shared_arrays():
 
 @seen_with("grain", "0.2.18", "a worker had so many batches ready, and its end was in the words")
 def test_what_a_worker_has_ready_and_how_its_end_is_told():
-    dataset = grain.MapDataset.range(20).map(make_or_end).to_iter_dataset()
+    one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    dataset = grain.MapDataset.range(20).map(make_or_end).to_iter_dataset(one_ahead)
     batches = iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=1)))
     held = [next(batches)]
     end = time.monotonic() + 30

@@ -13,20 +13,23 @@ REPOSITORY = Path(__file__).parents[2]
 # Importing takes most of the time of a command line that ends in a sentence: it is done once, and
 # each command line has a process of its own after it.
 _PROGRAM = """
+import importlib
 import json
 import os
 import runpy
 import sys
 import traceback
 
-import shunted_jax.commands.prepare
-import shunted_jax.commands.preview
 import shunted_jax.commands.report
 import shunted_jax.convert.command
 import shunted_jax.training.scoring
 
+command_lines = json.loads(sys.argv[1])
+for program, *_ in command_lines:
+    if not program.endswith(".py"):
+        importlib.import_module(program)
 statuses = []
-for number, (program, *arguments) in enumerate(json.loads(sys.argv[1])):
+for number, (program, *arguments) in enumerate(command_lines):
     os.mkdir(str(number))
     child = os.fork()
     if not child:
