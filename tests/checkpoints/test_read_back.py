@@ -2,6 +2,7 @@
 
 import os
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from shunted_jax.checkpoints import (
     write_weights,
 )
 from shunted_jax.errors import RunError
-from tests.checkpoints.test_run_checkpoints import make_meta, make_state
+from tests.checkpoints.test_run_checkpoints import abstract, make_meta, make_state
 
 
 @pytest.fixture
@@ -41,6 +42,22 @@ def test_a_conversion_that_cannot_be_read_leaves_what_was_there(before, tmp_path
     with pytest.raises(RunError, match=r"was just saved, and cannot be read back: .*NOT_FOUND"):
         write_weights(tmp_path / "out", weights, overwrite=True)
     assert os.listdir(tmp_path) == (["out"] if before else [])
+
+
+@pytest.mark.parametrize("name", ["run[1]", "a*b?", "[!a]", "new\nline", "café #1%"])
+def test_a_name_is_taken_as_it_stands(name, tmp_path):
+    (tmp_path / "a-b1" / "run1").mkdir(parents=True)  # which the names match as patterns
+    folder = tmp_path / name / "r[x-y]"
+    with RunCheckpoints(folder / "checkpoints", keep=1) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(make_state(step), make_meta(step))
+    with RunCheckpoints(folder / "checkpoints", keep=1) as checkpoints:
+        assert checkpoints.restore(2, abstract(make_state(2))).step == 2
+    run = read_weights(folder)
+    assert run.step == 2
+    write_weights(folder / "lr[1e-3]", Weights(run.params, run.batch_stats, run.meta))
+    converted = read_weights(folder / "lr[1e-3]")
+    jax.tree.map(np.testing.assert_array_equal, converted.params, make_state(2).params)
 
 
 def test_of_a_run_the_first_save_alone_is_waited_for(tmp_path, monkeypatch):
