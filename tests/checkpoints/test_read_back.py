@@ -11,6 +11,7 @@ from shunted_jax.checkpoints import (
     Metadata,
     RunCheckpoints,
     Weights,
+    read_weights,
     run_checkpoints,
     write_weights,
 )
