@@ -12,7 +12,11 @@ from shunted_jax.resources import SHARED_MEMORY, in_units, refusal, shared_memor
 # Of each kind: the one in use, one ahead of it, and one that is being taken over.
 _BATCHES_TAKEN = 3
 
-_MORE = "give the container more (docker run --shm-size, or --ipc=host)"
+_MIB = 2**20
+
+
+def _more(size: int) -> str:
+    return f"give the container more (docker run --shm-size={-(-size // _MIB)}m, or --ipc=host)"
 
 
 def check_shared_memory(
@@ -41,15 +45,16 @@ def check_shared_memory(
         rows += batches * config.batch_size if training else 0
         return rows // process_count * 3 * config.data.image_size**2
 
-    free = shutil.disk_usage(SHARED_MEMORY).free
+    usage = shutil.disk_usage(SHARED_MEMORY)
     workers = config.data.num_workers
-    if needed(workers) <= free:
+    if needed(workers) <= usage.free:
         return
-    fewer = max((n for n in range(1, workers) if needed(n) <= free), default=0)
+    fewer = max((n for n in range(1, workers) if needed(n) <= usage.free), default=0)
+    more = _more(needed(workers) + usage.used)
     by_threads = "" if fewer else ", which reads by threads"
     raise UserError(
         f"config.data.num_workers is {workers}, and what these processes have ready takes up to "
-        f"{in_units(needed(workers))} of {shared_memory()}: {_MORE}, or take "
+        f"{in_units(needed(workers))} of {shared_memory()}: {more}, or take "
         f"--config.data.num_workers={fewer}{by_threads}"
     )
 
@@ -60,13 +65,14 @@ def why_gone(error: BaseException) -> str | None:
     Args:
         error: which reading a batch raised.
     """
+    more = _more(2 * shutil.disk_usage(SHARED_MEMORY).total if os.path.isdir(SHARED_MEMORY) else 0)
     again = "and start again with the same --workdir"
     for one in causes(error, hidden=True):
         code = exit_code_of_worker(one)
         if code == -signal.SIGBUS:
             return (
                 f"a process that prepares images was ended by SIGBUS, as {shared_memory()} was "
-                f"full: {_MORE}, or take fewer --config.data.num_workers, {again}"
+                f"full: {more}, or take fewer --config.data.num_workers, {again}"
             )
         if code == -signal.SIGKILL:
             return (
@@ -74,7 +80,7 @@ def why_gone(error: BaseException) -> str | None:
                 f"of memory: take fewer --config.data.num_workers, {again}"
             )
     refused = refusal(error)
-    if refused is None or refused.path is not None:
+    if refused is None or refused.path is not None or not os.path.isdir(SHARED_MEMORY):
         return None  # of a file
     # Queues and locks between processes lie there, too, and their errors name no path.
-    return f"{shared_memory()}: {refused.words}; {_MORE}, {again}"
+    return f"{shared_memory()}: {refused.words}; {more}, {again}"

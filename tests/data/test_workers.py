@@ -36,7 +36,7 @@ def test_what_is_needed_is_what_may_be_ready(eval_images, processes, training, i
     config = make_config(num_workers=2)
 
     def check(free):
-        usage = type("Usage", (), {"total": 10**6, "free": free})
+        usage = type("Usage", (), {"total": 10**6, "free": free, "used": 0})
         monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
         check_shared_memory(config, eval_images, processes, training=training)
 
@@ -116,14 +116,15 @@ def test_too_little_shared_memory_is_named_with_its_size(digits_dir, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     before, after = json.loads(done.stdout.splitlines()[-1])
-    more = "give the container more (docker run --shm-size, or --ipc=host), or take"
+    more = "give the container more (docker run --shm-size={}m, or --ipc=host), or take"
     assert before == (
         "config.data.num_workers is 1, and what these processes have ready takes up to 2.75 MB of "
         "/dev/shm (307 kB, of which 307 kB are free): "
-        f"{more} --config.data.num_workers=0, which reads by threads"
+        f"{more.format(3)} --config.data.num_workers=0, which reads by threads"
     )
     assert after.startswith("a process that prepares images was ended by SIGBUS, as /dev/shm (307")
     assert after.endswith(
-        f"was full: {more} fewer --config.data.num_workers, and start again with the same --workdir"
+        f"was full: {more.format(1)} fewer --config.data.num_workers, and start again with the "
+        "same --workdir"
     )
     assert "Traceback" not in done.stderr
