@@ -16,6 +16,7 @@ from shunted_jax.errors import RunError, UserError
 from shunted_jax.models import list_models
 from shunted_jax.platforms import check_platforms
 from shunted_jax.resources import refusal
+from shunted_jax.terminal import print_any_name
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -43,6 +44,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
+    print_any_name()
     arguments = vars(parse(argv))
     source, out = arguments.pop("source"), arguments.pop("out")
     overwrite, to_torch, ema = (arguments.pop(name) for name in ("overwrite", "to_torch", "ema"))

@@ -8,3 +8,11 @@ def on_terminal() -> bool:
     """Returns whether there is a terminal that can show a progress bar."""
     # A terminal that does not know its size, as some job runners give, shows no bar.
     return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).lines > 0
+
+
+def print_any_name() -> None:
+    """Has bytes that are no text printed as numbers, where they would end the program.
+
+    The name of a file may hold such; stderr prints them so already.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace")

@@ -19,6 +19,7 @@ from shunted_jax.config import Config, Section, no_field, resolve
 from shunted_jax.errors import PreemptedError, RunError, UserError
 from shunted_jax.resources import refusal
 from shunted_jax.storage import as_path
+from shunted_jax.terminal import print_any_name
 from shunted_jax.training.devices import distributed
 
 
@@ -37,6 +38,7 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
     says how.
     """
     hush_failed_saves()
+    print_any_name()
     try:
         app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
     except UserError as error:
