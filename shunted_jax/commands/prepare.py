@@ -35,8 +35,9 @@ def prepare_digits(data_dir: str | os.PathLike | None) -> Path:
     Raises:
         RunError: the disk does not take it.
     """
+    data_dir = as_text(data_dir)
     with writing_into(data_dir or "tensorflow-datasets' default folder"):
-        builder = Digits(data_dir=as_text(data_dir), file_format="array_record")
+        builder = Digits(data_dir=data_dir, file_format="array_record")
         # Generated into a temporary folder and renamed: an interrupted call leaves no half data
         # set.
         builder.download_and_prepare()
