@@ -23,5 +23,5 @@ class Folder(_Path):
 
     def glob(self, pattern: str) -> Iterator["Folder"]:
         """Yields what matches `pattern` below this folder."""
-        for name in glob.iglob(pattern, root_dir=os.fspath(self)):
+        for name in glob.iglob(pattern, root_dir=os.fspath(self), recursive=True):
             yield self / name

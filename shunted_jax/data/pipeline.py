@@ -23,8 +23,8 @@ from shunted_jax.config import Config
 from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining
 from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source
-from shunted_jax.data.workers import why_gone
-from shunted_jax.errors import RunError, UserError
+from shunted_jax.data.workers import naming_what_is_short
+from shunted_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +53,8 @@ class Batches(Iterator[Batch]):
         if not self._iterator:
             raise StopIteration  # closed
         read, self._read = self._read, next
-        try:
+        with naming_what_is_short():
             batch = read(self._iterator[0])
-        except (OSError, RuntimeError) as error:
-            if (reason := why_gone(error)) is not None:
-                raise RunError(reason) from error
-            raise
         bad = batch.pop("bad")
         for number in bad[bad != NONE_BAD]:
             self._of_bad_images.append(self._count)
@@ -177,7 +173,8 @@ def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> I
         start_helper_of_workers()  # now, as `_read_first` holds signals back
         options = grain.MultiprocessingOptions(num_workers=num_workers)
         iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
-    return iter(iterable)
+    with naming_what_is_short():
+        return iter(iterable)
 
 
 # A signal to the process group, as a preemption sends, must leave the workers alive until the main

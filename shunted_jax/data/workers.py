@@ -1,12 +1,14 @@
 """What the processes that prepare images need of this machine, and why they are gone."""
 
+import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 
 from shunted_jax.adapters.grain import BATCHES_OF_A_WORKER, exit_code_of_worker
 from shunted_jax.config import Config
-from shunted_jax.errors import UserError, causes
+from shunted_jax.errors import RunError, UserError, causes
 from shunted_jax.resources import SHARED_MEMORY, in_units, refusal, shared_memory
 
 # Of each kind: the one in use, one ahead of it, and one that is being taken over.
@@ -57,6 +59,21 @@ def check_shared_memory(
         f"{in_units(needed(workers))} of {shared_memory()}: {more}, or take "
         f"--config.data.num_workers={fewer}{by_threads}"
     )
+
+
+@contextlib.contextmanager
+def naming_what_is_short() -> Iterator[None]:
+    """Names what the processes lack, where they cannot be started or are gone.
+
+    Raises:
+        RunError: that is why; in place of what was raised.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (reason := why_gone(error)) is None:
+            raise
+        raise RunError(reason) from error
 
 
 def why_gone(error: BaseException) -> str | None:
