@@ -45,7 +45,7 @@ def test_a_conversion_that_cannot_be_read_leaves_what_was_there(before, tmp_path
     assert os.listdir(tmp_path) == (["out"] if before else [])
 
 
-@pytest.mark.parametrize("name", ["run[1]", "a*b?", "[!a]", "new\nline", "café #1%"])
+@pytest.mark.parametrize("name", ["run[1]", "a*b?", "new\nline é #1%"])
 def test_a_name_is_taken_as_it_stands(name, tmp_path):
     (tmp_path / "a-b1" / "run1").mkdir(parents=True)  # which the names match as patterns
     folder = tmp_path / name / "r[x-y]"
