@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     config, name = command_line.config_from_flag("config")
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     workdir = as_path(WORKDIR.value or f"runs/{name}/{started}")
-    _check_folders(workdir)  # before anything is built
+    _check_folders(config, workdir)  # before anything is built
     distributed.connect(DISTRIBUTED.value)
     command_line.log_to_stderr()  # again: from here on, one process speaks
     check_platforms()
@@ -77,13 +77,15 @@ def main(argv: list[str]) -> None:
     print(closing_report(run, evaluation, workdir, sys.argv))
 
 
-def _check_folders(workdir: epath.Path) -> None:
-    if MODE.value == "train":
-        absolute(workdir)  # whether checkpoints can lie there
-    elif OUT.value:
-        workdir = as_path(OUT.value)
-    if not in_bucket(reachable(workdir)):
-        check_writable(workdir)
+def _check_folders(config: Config, workdir: epath.Path) -> None:
+    checkpoints = written = workdir
+    if MODE.value == "eval":
+        checkpoints = WORKDIR.value or config.init_from
+        written = OUT.value or checkpoints
+    if checkpoints is not None:
+        absolute(checkpoints)  # whether they can be called so
+    if written is not None and not in_bucket(reachable(written)):
+        check_writable(as_path(written))
 
 
 def _evaluate(config: Config) -> None:
