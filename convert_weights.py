@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from shunted_jax.convert.command import convert_file, export_file
 from shunted_jax.errors import RunError, UserError
 from shunted_jax.models import list_models
+from shunted_jax.platforms import check_platforms
+from shunted_jax.resources import refusal
 from shunted_jax.terminal import print_any_name
 
 
@@ -42,10 +44,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status."""
+    print_any_name()
     arguments = vars(parse(argv))
     source, out = arguments.pop("source"), arguments.pop("out")
     overwrite, to_torch, ema = (arguments.pop(name) for name in ("overwrite", "to_torch", "ema"))
     try:
+        check_platforms()
         if to_torch:
             if any(arguments.values()):
                 raise UserError(
@@ -56,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError("--ema is of a run's checkpoint: give it with --to-torch")
         else:
             print(convert_file(source, out, overwrite=overwrite, **arguments))
+    except OSError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        print(f"convert_weights.py: {refused}", file=sys.stderr)
+        return 1
     except (UserError, RunError) as error:
         print(f"convert_weights.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

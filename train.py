@@ -23,7 +23,9 @@ from shunted_jax.commands import command_line
 from shunted_jax.commands.report import closing_report, write_pictures
 from shunted_jax.config import Config
 from shunted_jax.errors import UserError
-from shunted_jax.storage import reachable
+from shunted_jax.platforms import check_platforms
+from shunted_jax.resources import check_writable, writing_into
+from shunted_jax.storage import absolute, as_path, in_bucket, reachable
 from shunted_jax.training.devices import distributed
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
@@ -56,12 +58,14 @@ def main(argv: list[str]) -> None:
     del argv
     command_line.log_to_stderr()
     config, name = command_line.config_from_flag("config")
-    for path in filter(None, (WORKDIR.value, OUT.value)):
-        reachable(path)  # before anything is built
+    started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    workdir = as_path(WORKDIR.value or f"runs/{name}/{started}")
+    _check_folders(config, workdir)  # before anything is built
     if MAP_CLASSES.value and MODE.value != "eval":
         raise UserError("--map-classes is for scoring: add --mode=eval, or leave it out")
     distributed.connect(DISTRIBUTED.value)
     command_line.log_to_stderr()  # again: from here on, one process speaks
+    check_platforms()
     if MODE.value == "eval":
         _evaluate(config)
         return
@@ -70,17 +74,26 @@ def main(argv: list[str]) -> None:
             f"{jax.process_count()} processes train as one: name a folder that all of them see, "
             "with --workdir"
         )
-    started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    workdir = epath.Path(WORKDIR.value or f"runs/{name}/{started}")
-
     run = make_run(config)
     if distributed.is_first_process():
         print(f"{name}: into {workdir}\n{run.describe()}", flush=True)
     evaluation = train_and_evaluate(run, workdir)
     if not distributed.is_first_process():
         return
-    write_pictures(run, evaluation, workdir)
+    with writing_into(workdir):
+        write_pictures(run, evaluation, workdir)
     print(closing_report(run, evaluation, workdir, sys.argv))
+
+
+def _check_folders(config: Config, workdir: epath.Path) -> None:
+    checkpoints = written = workdir
+    if MODE.value == "eval":
+        checkpoints = WORKDIR.value or config.init_from
+        written = OUT.value or checkpoints
+    if checkpoints is not None:
+        absolute(checkpoints)  # whether they can be called so
+    if written is not None and not in_bucket(reachable(written)):
+        check_writable(as_path(written))
 
 
 def _evaluate(config: Config) -> None:
@@ -94,8 +107,9 @@ def _evaluate(config: Config) -> None:
         raise UserError(f"--step={STEP.value}: give a number, best or latest")
     step = int(STEP.value) if STEP.value.isdigit() else STEP.value
     score = score_checkpoint(config, path, step, map_classes=MAP_CLASSES.value)
-    out = epath.Path(OUT.value or path)
-    write_score(score, out)
+    out = as_path(OUT.value or path)
+    with writing_into(out):
+        write_score(score, out)
     if distributed.is_first_process():
         print(f"{score.describe()}\n\n  {out / 'eval.json'}\n  {out / 'per_class.csv'}")
 

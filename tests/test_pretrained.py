@@ -67,6 +67,11 @@ def run_folder(network, tmp_path):
     return tmp_path / "run"
 
 
+def test_a_folder_that_is_called_by_a_number_is_no_step(network, run_folder, converted):
+    assert read_network(converted.rename(converted.with_name("2024")))[1].step is None
+    assert read_network(run_folder)[1].step == 20
+
+
 def test_gives_back_what_was_written(network, converted):
     model, variables = shunted_jax.load_pretrained(converted)
     assert model == network[0]

@@ -1,13 +1,15 @@
-"""What is said of addresses before anything is read from them."""
+"""How paths come in, and what is said of addresses before anything is read from them."""
 
 import importlib.util
+import os
 
 import pytest
 from etils import epath
 
+from shunted_jax.adapters.etils import Folder
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.errors import UserError
-from shunted_jax.storage import absolute, reachable, replace_text
+from shunted_jax.storage import absolute, as_path, as_text, reachable, replace_text
 
 
 def test_folders_are_not_looked_at(tmp_path):
@@ -19,6 +21,49 @@ def test_relative_folders_are_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert absolute("runs/x") == epath.Path(tmp_path / "runs" / "x")
     assert absolute(tmp_path) == epath.Path(tmp_path)
+
+
+def test_a_tilde_is_the_home_folder_and_comes_in_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert as_path("~/x[1]") == epath.Path(tmp_path / "x[1]")
+    assert as_path("~") == epath.Path(tmp_path)
+    assert as_path("runs/~x") == epath.Path("runs/~x")
+    assert os.fspath(as_path("runs/x")) == "runs/x"  # as it was written
+    assert as_text("~/d") == f"{tmp_path}/d"
+    assert as_text(None) is None
+    for path in ("~/x", "runs/x", "./~", "./~x", "/x"):
+        once = as_path(path)
+        assert type(once) is Folder
+        assert as_path(once) is once
+        assert as_path(os.fspath(once)) == once
+    assert as_path("./~x") == epath.Path(tmp_path / "~x")
+
+
+def test_a_home_that_nobody_has_is_no_folder_here(monkeypatch):
+    with pytest.raises(UserError, match=r"^~nobody-here/x: there is no home folder ~nobody-here"):
+        as_path("~nobody-here/x")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])  # a container's user without a name
+    with pytest.raises(UserError, match=r"no home folder ~ here; write it in full, or \./~/x"):
+        read_weights("~/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("a\\b", "a backslash"), ("caf\udce9", "bytes that are not UTF-8")]
+)
+def test_names_under_which_arrays_would_be_lost_are_refused(name, what, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    for take in (absolute, read_weights):
+        with pytest.raises(UserError, match=f"has {what} in it, and arrays would be written else"):
+            take("runs/x")  # a folder above is enough
+
+
+@pytest.mark.parametrize("odd", "[]*?#\\")
+def test_what_is_a_pattern_in_a_bucket_is_refused(odd):
+    with pytest.raises(UserError, match="would be read as a pattern: name it without"):
+        as_path(f"gs://bucket/run{odd}1")
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/run", "gs://", "gs:///run", "gcs://bucket/run"])

@@ -16,11 +16,11 @@ PACKAGE = Path(__file__).parent.parent / "shunted_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 _GROUND = {"adapters", "errors"}
-_STORAGE = {*_GROUND, "storage"}
+_STORAGE = {*_GROUND, "resources", "storage"}
 _LOCKS = {*_STORAGE, "locks"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
-_DATA = {*_CONFIG, "names", "terminal", "data"}
+_DATA = {*_CONFIG, *_STORAGE, "names", "terminal", "data"}
 _WEIGHTS = {*_NETWORK, *_LOCKS, "checkpoints", "convert", "pretrained"}
 _REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "names", "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
@@ -33,8 +33,10 @@ MAY_REACH = {
     "names": set(),
     "terminal": set(),
     "retired": set(),
+    "resources": {*_GROUND, "resources"},
     "storage": _STORAGE,
     "locks": _STORAGE,
+    "platforms": _GROUND,
     "config_checks": set(),
     "config": _CONFIG,
     "ops": {*_GROUND, "ops/pallas"},
@@ -50,7 +52,7 @@ MAY_REACH = {
     "training/devices": _CONFIG,
     "training/step": _STEP,
     "training": _TRAINING,
-    "commands": {*_TRAINING, "commands"},
+    "commands": {*_TRAINING, "platforms", "commands"},
     "": _WEIGHTS,  # the package itself: what people import
 }
 # What is not to be reached from a room, of other people's packages.

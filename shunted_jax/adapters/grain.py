@@ -1,13 +1,17 @@
-"""Grain: a transformation of our own among its, and what its worker processes need first.
+"""Grain: a transformation of our own among its, its worker processes, how many batches they hold.
 
 Grain has a transformation that repeats elements, but its random draws depend on how many
 transformations come before them: with another one, the same seed would give other batches.
 """
 
+import re
 from multiprocessing import resource_tracker
 
 import grain.python as grain
-from absl import flags
+
+# How many batches of one worker lie in shared memory at most: one that is being copied there, one
+# in the queue to the main process, and there one that is ready and one that waits to be.
+BATCHES_OF_A_WORKER = 4
 
 
 class InARow(grain.MapDataset):
@@ -34,9 +38,16 @@ def start_helper_of_workers() -> None:
     """Starts the helper process that Python has for worker processes, where there is none yet.
 
     Started with the first worker, it would let through the signals that the starting thread holds
-    back. Where no program has parsed absl's flags, as in a notebook, they count as parsed from now
-    on: Grain asks some of its own.
+    back.
     """
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
     resource_tracker.ensure_running()
+
+
+def exit_code_of_worker(error: BaseException) -> int | None:
+    """Returns with what a worker process ended that nobody told to; None if that is not the error.
+
+    Args:
+        error: which reading a batch raised. The number of a signal that ended it is negative.
+    """
+    said = re.search(r"process was terminated unexpectedly with exit code (-?\d+)", str(error))
+    return int(said[1]) if said and isinstance(error, RuntimeError) else None

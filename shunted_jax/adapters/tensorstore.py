@@ -1,4 +1,4 @@
-"""tensorstore, which reads and writes Orbax's arrays: it says in words alone what went wrong."""
+"""tensorstore, which reads and writes Orbax's arrays: its words, and the names that it misreads."""
 
 import os
 from collections.abc import Iterable
@@ -19,3 +19,18 @@ def errno_in(text: str, numbers: Iterable[int]) -> int | None:
 def without_spec(text: str) -> str:
     """Returns a message without the description of the array, a page of JSON, that ends it."""
     return text.partition(" [tensorstore_spec")[0]
+
+
+def misread_in(path: str) -> str | None:
+    """Returns what it does not take as it stands in a path; None where it takes all of it.
+
+    A backslash it reads as a slash, and writes into another folder. Of what is not UTF-8 it says
+    that it cannot be cast.
+    """
+    if "\\" in path:
+        return "a backslash"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "bytes that are not UTF-8"
+    return None

@@ -1,15 +1,13 @@
 """Why a run could not be saved: a full disk or a bucket out of reach, and not the program."""
 
-import errno
-import os
 import tempfile
 
 from etils import epath
 
 from shunted_jax.adapters.buckets import is_of_bucket
-from shunted_jax.adapters.tensorstore import errno_in
 from shunted_jax.checkpoints.folders import whole_steps
 from shunted_jax.errors import causes, in_a_line
+from shunted_jax.resources import refusal, temporary_folder
 from shunted_jax.storage import in_bucket
 
 
@@ -21,12 +19,19 @@ def why_not_written(error: BaseException, checkpoints: epath.Path) -> str | None
             paths hide what a file system said.
         checkpoints: the folder of a run's checkpoints.
     """
-    where, remedy = checkpoints.parent, "Make room and"
-    reason = _disk_problem(error)
-    if reason is not None and in_bucket(where):
-        where = tempfile.gettempdir()  # where this host prepares what goes there
-    elif in_bucket(where):
-        remedy, reason = "Once it can be,", _bucket_problem(error)
+    run, refused = checkpoints.parent, refusal(error)
+    if refused is not None:
+        if not refused.is_within(tempfile.gettempdir() if in_bucket(run) else run):
+            return (
+                f"{refused}; {_last_saved(checkpoints)}. Then start again with the same --workdir"
+            )
+        # What goes into a bucket, this host prepares among its temporary files.
+        where = temporary_folder() if in_bucket(run) else run
+        reason, remedy = refused.words, f"{refused.remedy[0].upper()}{refused.remedy[1:]} and"
+    elif in_bucket(run):
+        where, reason, remedy = run, _bucket_problem(error), "Once it can be,"
+    else:
+        return None
     if reason is None:
         return None
     return (
@@ -42,17 +47,6 @@ def _last_saved(checkpoints: epath.Path) -> str:
     except Exception:  # the bucket, again
         return "what is saved there stays"
     return f"step {kept[-1]} is the last one saved" if kept else "none is saved yet"
-
-
-def _disk_problem(error: BaseException) -> str | None:
-    """Returns what the file system complains of; None if it does not."""
-    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of writing alone
-    for one in causes(error, hidden=True):
-        if isinstance(one, OSError) and one.errno in numbers:
-            return os.strerror(one.errno)
-        if (number := errno_in(str(one), numbers)) is not None:
-            return os.strerror(number)
-    return None
 
 
 def _bucket_problem(error: BaseException) -> str | None:

@@ -10,6 +10,7 @@ from shunted_jax.adapters.orbax import COMMITTED, JSON_FILE
 from shunted_jax.checkpoints.damage import DamagedError, read_patiently
 from shunted_jax.checkpoints.metadata import BEST_METRIC, Metadata
 from shunted_jax.errors import UserError
+from shunted_jax.resources import look_into
 from shunted_jax.storage import in_bucket
 
 _CHECKSUM = "checksum"
@@ -76,7 +77,7 @@ def checkpoint_folder(path: epath.Path, step: int | str) -> tuple[epath.Path, st
             none was evaluated, the latest is the best.
 
     Raises:
-        UserError: there is no such checkpoint.
+        UserError: there is no such checkpoint, or this user may not look for it.
         RunError: the scores cannot be read, for a reason that may pass.
     """
     if _is_checkpoint(path):
@@ -86,6 +87,8 @@ def checkpoint_folder(path: epath.Path, step: int | str) -> tuple[epath.Path, st
     run = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     steps = whole_steps(run)
     if not steps:
+        if not in_bucket(path):
+            look_into(path)
         kind = "no checkpoint" if path.exists() else "nothing"
         raise UserError(
             f"there is {kind} at {path}: give the folder that convert_weights.py wrote, or a run's"

@@ -21,7 +21,9 @@ from shunted_jax.checkpoints.folders import (
 from shunted_jax.checkpoints.hosts import alone
 from shunted_jax.checkpoints.metadata import Metadata
 from shunted_jax.checkpoints.preservation import Preservation
+from shunted_jax.checkpoints.read_back import read_back
 from shunted_jax.errors import RunError
+from shunted_jax.resources import writing_into
 from shunted_jax.storage import absolute
 
 logger = logging.getLogger(__name__)
@@ -51,20 +53,23 @@ class RunCheckpoints:
             keep_every_steps: also keep the first checkpoint at or after each multiple of this.
 
         Raises:
-            RunError: the scores of what is there cannot be read, for a reason that may pass.
+            UserError: there can be no checkpoints at `directory`.
+            RunError: the scores of what is there cannot be read, for a reason that may pass, or
+                nothing can be written there.
         """
         self.directory = absolute(directory)
         self._metrics: dict[int, tuple[dict[str, float], str]] = {}  # as `metrics_of` returns them
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                create=True,
-                cleanup_tmp_directories=True,
-                # Not Orbax's own policy of the best, nor its metrics: where one file of them is
-                # damaged, it opens none of the checkpoints.
-                preservation_policy=Preservation(self._metrics, keep, keep_every_steps),
-            ),
-        )
+        with writing_into(self.directory.parent):
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=ocp.CheckpointManagerOptions(
+                    create=True,
+                    cleanup_tmp_directories=True,
+                    # Not Orbax's own policy of the best, nor its metrics: where one file of them is
+                    # damaged, it opens none of the checkpoints.
+                    preservation_policy=Preservation(self._metrics, keep, keep_every_steps),
+                ),
+            )
         try:
             self._read_metrics()
         except BaseException:
@@ -96,14 +101,18 @@ class RunCheckpoints:
     def save(self, state: Any, meta: Metadata) -> None:
         """Starts saving `state`; returns once its arrays are copied off the devices.
 
+        The first one of a run is waited for, and opened again.
+
         Args:
             state: a dataclass of arrays, or of nested dicts and tuples of them; fields that are
                 None are left out.
             meta: how to rebuild the model and the run; its step is later than any saved before.
 
         Raises:
-            RunError: there is no room for this checkpoint or there was none for the one before it.
+            RunError: there is no room for this checkpoint or there was none for the one before it,
+                or the first one cannot be read back.
         """
+        is_first = not self.steps
         items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
         run = meta.run
         self._metrics[run.step] = run.metrics, run.best_by
@@ -115,6 +124,10 @@ class RunCheckpoints:
             )
         except Exception as error:
             self.raise_reason(error)
+        if is_first:
+            self.wait()
+            if jax.process_index() == 0:
+                read_back(self.directory / str(run.step), items)
 
     def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Puts the numbers of an evaluation into a checkpoint that was saved without."""

@@ -16,11 +16,15 @@ from shunted_jax.checkpoints.damage import DamagedError, read_patiently
 from shunted_jax.checkpoints.folders import checkpoint_folder, read_meta, with_checksum
 from shunted_jax.checkpoints.hosts import alone
 from shunted_jax.checkpoints.metadata import Metadata
+from shunted_jax.checkpoints.read_back import read_back
 from shunted_jax.errors import RunError, UserError
 from shunted_jax.locks import alone_at
-from shunted_jax.storage import absolute, in_bucket, reachable
+from shunted_jax.resources import check_writable, writing_into
+from shunted_jax.storage import absolute, in_bucket, reachable, written_aside
 
 logger = logging.getLogger(__name__)
+
+_ARRAYS = ("params", "batch_stats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +57,8 @@ class Weights:
 def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool = False) -> None:
     """Writes a checkpoint of numpy arrays, which loads on any number of devices.
 
-    It is written beside `path` under another name and moved when it is whole: an interruption
-    leaves nothing at `path`, or what was there before.
+    It is written beside `path` under another name, and moved when it is whole and has been opened
+    again: an interruption leaves nothing at `path`, or what was there before.
 
     Args:
         path: the folder to make.
@@ -62,46 +66,41 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
         overwrite: replace what is at `path`.
 
     Raises:
-        UserError: `path` exists and is not to be overwritten.
+        UserError: `path` exists and is not to be overwritten, or cannot be a checkpoint's.
         LockError: another process writes there.
+        RunError: it cannot be read back, or the disk or bucket does not take it.
     """
     path = absolute(path)
     check_free(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with alone_at(path):
-        check_free(path, overwrite)  # again: another process may have been done a moment ago
-        _write(path, weights, overwrite)
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone_at(path):
+            check_free(path, overwrite)  # again: another process may have been done a moment ago
+            if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
+                _save(path, weights, overwrite)
+                return
+            with written_aside(path) as beside:
+                _save(beside, weights)
 
 
-def _write(path: epath.Path, weights: Weights, overwrite: bool) -> None:
+def _save(path: epath.Path, weights: Weights, overwrite: bool = False) -> None:
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(weights.params),
         batch_stats=ocp.args.StandardSave(weights.batch_stats),
         meta=ocp.args.JsonSave(with_checksum(weights.meta)),
     )
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
-            checkpointer.save(path, items, force=overwrite)
-            return
-        beside = path.parent / f".{path.name}.incomplete"
-        checkpointer.save(beside, items, force=True)  # in place of what a killed process left
-    replaced = path.parent / f".{path.name}.replaced"
-    if path.exists():
-        _remove(replaced)  # a killed process may have left it, and does no more
-        path.rename(replaced)
-    beside.rename(path)
-    _remove(replaced)
-
-
-def _remove(path: epath.Path) -> None:
-    if path.exists():
-        path.rmtree() if path.is_dir() else path.unlink()
+        checkpointer.save(path, items, force=overwrite)
+    read_back(path, _ARRAYS)
 
 
 def check_free(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raises UserError where something is at `path` that is not to be overwritten."""
-    if reachable(path).exists() and not overwrite:
+    """Raises UserError where nothing can be made at `path`, or what is there is to stay."""
+    there = reachable(path)
+    if there.exists() and not overwrite:
         raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
+    if not in_bucket(there):
+        check_writable(there.parent)
 
 
 def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
@@ -130,12 +129,13 @@ def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:
             raise UserError(f"the checkpoint {folder} cannot be read: {error}") from error
     if best_by is not None:
         logger.info("taking step %s of %s, the best by %s", folder.name, path, best_by)
-    saved_at = int(folder.name) if folder.name.isdigit() else None
+    # Converted weights may lie in a folder that is called 2024.
+    saved_at = int(folder.name) if meta.run is not None and folder.name.isdecimal() else None
     return Weights(**trees, meta=meta, step=saved_at, best_by=best_by)
 
 
 def _read_items(folder: epath.Path) -> tuple[Metadata, dict[str, Any]]:
-    names = ["params", "batch_stats"]
+    names = [*_ARRAYS]
     if (folder / "ema_params").is_dir():
         names.append("ema_params")
     meta = read_meta(folder)

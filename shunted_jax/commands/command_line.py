@@ -17,6 +17,8 @@ from ml_collections import config_flags
 from shunted_jax.adapters.orbax import hush_failed_saves
 from shunted_jax.config import Config, Section, no_field, resolve
 from shunted_jax.errors import LockError, PreemptedError, RunError, UserError
+from shunted_jax.resources import refusal
+from shunted_jax.storage import as_path
 from shunted_jax.terminal import print_any_name
 from shunted_jax.training.devices import distributed
 
@@ -28,9 +30,9 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
         main: takes what is left of the command line.
         default_config: stands in where there is no --config.
 
-    What a user got wrong ends in a sentence and status 2, a full disk or a loss that is not finite
-    in one and status 1, Ctrl-C in one and status 130, SIGTERM in one and status 143; any other
-    exception keeps its traceback.
+    What a user got wrong ends in a sentence and status 2, what the system refuses or a loss that is
+    not finite in one and status 1, Ctrl-C in one and status 130, SIGTERM in one and status 143; any
+    other exception keeps its traceback.
 
     For this process, it also quiets what libraries repeat of a failed save: `hush_failed_saves`
     says how.
@@ -49,7 +51,9 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
         _leave(str(error), 143, distributed.leave_together)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and (refused := refusal(error)) is not None:
+            _leave(str(refused), 1)
         if not jax.distributed.is_initialized():
             raise
         traceback.print_exc()
@@ -123,6 +127,7 @@ def _parse_flags(default_config: Path, argv: Sequence[str]) -> Sequence[str]:
     # Not the flag's own default, which ml_collections would read, with what was set on the command
     # line, while the flag is being defined: before anything here could explain a mistake.
     named = any(argument.split("=")[0] in ("--config", "-config") for argument in argv)
+    argv = [_with_home(argument) for argument in argv]
     try:
         return flags.FLAGS(argv if named else [argv[0], f"--config={default_config}", *argv[1:]])
     except flags.Error as error:
@@ -130,6 +135,14 @@ def _parse_flags(default_config: Path, argv: Sequence[str]) -> Sequence[str]:
     except (KeyError, AttributeError) as error:
         # ml_collections raises these for a field that does not exist, without the nearest name.
         raise UserError(unknown_field(argv) or str(error)) from error
+
+
+def _with_home(argument: str) -> str:
+    # The file is read while the flags are parsed; other paths come in where they are used.
+    flag, _, value = argument.partition("=")
+    if flag not in ("--config", "-config") or not value.startswith("~"):
+        return argument
+    return f"{flag}={as_path(value)}"
 
 
 def unknown_field(argv: Sequence[str]) -> str | None:

@@ -18,7 +18,9 @@ import tensorflow_datasets as tfds
 from shunted_jax.commands.command_line import log_to_stderr
 from shunted_jax.data.builders import imagenet, tfrecords
 from shunted_jax.data.builders.digits import Digits
-from shunted_jax.errors import UserError
+from shunted_jax.errors import RunError, UserError
+from shunted_jax.resources import writing_into
+from shunted_jax.storage import as_text
 from shunted_jax.terminal import print_any_name
 
 
@@ -30,10 +32,16 @@ def prepare_digits(data_dir: str | os.PathLike | None) -> Path:
 
     Returns:
         The data set's own folder.
+
+    Raises:
+        RunError: the disk does not take it.
     """
-    builder = Digits(data_dir=data_dir, file_format="array_record")
-    # Generated into a temporary folder and renamed: an interrupted call leaves no half data set.
-    builder.download_and_prepare()
+    data_dir = as_text(data_dir)
+    with writing_into(data_dir or "tensorflow-datasets' default folder"):
+        builder = Digits(data_dir=data_dir, file_format="array_record")
+        # Generated into a temporary folder and renamed: an interrupted call leaves no half data
+        # set.
+        builder.download_and_prepare()
     return Path(builder.data_dir)
 
 
@@ -89,9 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset, prepare = arguments.pop("dataset"), arguments.pop("prepare")
     try:
         folder = prepare(**arguments)
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"{dataset}: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print(f"{dataset}: interrupted; the same command goes on", file=sys.stderr)
         return 130

@@ -22,7 +22,10 @@ from shunted_jax.config import Config
 from shunted_jax.data.pipeline import train_batches
 from shunted_jax.data.sources import open_split
 from shunted_jax.errors import UserError
+from shunted_jax.platforms import check_platforms
 from shunted_jax.reporting.pictures import as_rgb, plot_contact_sheet
+from shunted_jax.resources import check_writable, writing_into
+from shunted_jax.storage import as_path
 
 DEFAULT_CONFIG = Path("configs/digits.py")
 COLUMNS = 8
@@ -70,8 +73,12 @@ def main(argv: list[str]) -> None:
     if flags.FLAGS.rows < 1:
         raise UserError(f"--rows={flags.FLAGS.rows}: give at least one")
     config, _ = command_line.config_from_flag("config")
-    path = Path(flags.FLAGS.out)
-    write_preview(config, path, flags.FLAGS.rows)
+    check_platforms()
+    path = as_path(flags.FLAGS.out)
+    check_writable(path.parent)
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_preview(config, path, flags.FLAGS.rows)
     print(f"wrote {path}")
 
 

@@ -104,4 +104,6 @@ def _relative(path: epath.Path) -> str:
         return os.fspath(path)
     absolute = os.path.abspath(path)  # unlike resolve(), leaves a virtual environment's link alone
     relative = os.path.relpath(absolute)
+    if relative.startswith("~"):
+        return os.path.join(os.curdir, relative)  # else, it would be somebody's home
     return absolute if relative.startswith(os.pardir) else relative

@@ -1,13 +1,13 @@
 """The work of `convert_weights.py`: a PyTorch file to a checkpoint, and a checkpoint to one."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from flax import traverse_util
 
 from shunted_jax.checkpoints import Metadata, Origin, Weights, check_free, write_weights
@@ -17,6 +17,8 @@ from shunted_jax.locks import alone_at
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import architecture_of
 from shunted_jax.pretrained import read_network, variables_of
+from shunted_jax.resources import writing_into
+from shunted_jax.storage import absolute, as_path
 
 _MOST_NAMED = 8
 
@@ -46,9 +48,13 @@ def convert_file(
         An account of what was done, for the screen.
 
     Raises:
-        UserError: the file cannot be read or does not fit, or `out` exists; nothing was written.
+        UserError: the file cannot be read or does not fit, or `out` exists or is no place for a
+            checkpoint; nothing was written.
         LockError: another process writes `out`.
+        RunError: what was written cannot be read back, or the disk or bucket does not take it.
     """
+    source, out = as_path(source), as_path(out)
+    absolute(out)  # whether a checkpoint can be called so
     check_free(out, overwrite)
     conversion = convert_state_dict(
         read_tensors(source),
@@ -94,19 +100,21 @@ def export_file(
     Raises:
         UserError: the checkpoint cannot be read or has no average, or `out` exists; nothing was
             written.
-        RunError: the checkpoint cannot be read, for a reason that may pass, or another process
-            writes `out`.
+        RunError: the checkpoint cannot be read, for a reason that may pass, the disk does not take
+            the file, or another process writes `out`.
     """
+    checkpoint, out = as_path(checkpoint), as_path(out)
     check_free(out, overwrite)
     model, weights = read_network(checkpoint)
     variables = variables_of(weights, checkpoint, ema=ema)
     origin = weights.meta.conversion
     counters = 0 if origin is None else origin.num_batches_tracked
     state_dict = to_torch(model, variables, num_batches_tracked=counters)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with alone_at(epath.Path(out)):
-        check_free(out, overwrite)  # again: another process may have been done a moment ago
-        write_tensors(out, state_dict)
+    with writing_into(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with alone_at(out):
+            check_free(out, overwrite)  # again: another process may have been done a moment ago
+            write_tensors(out, state_dict)
     rows = {
         "step": _step(weights),
         "parameters": "their moving average" if ema else "",
@@ -114,7 +122,7 @@ def export_file(
         "classes": _classes(model),
     }
     how = "safetensors.torch.load_file" if Path(out).suffix == ".safetensors" else "torch.load"
-    return _table(f"{checkpoint} -> {out}", rows) + f'\nstate_dict = {how}("{out}")'
+    return _table(f"{checkpoint} -> {out}", rows) + f"\nstate_dict = {how}({_quoted(out)})"
 
 
 def _step(weights: Weights) -> str:
@@ -145,7 +153,7 @@ def _account(conversion: Conversion, source: Any, out: Any) -> str:
     not_finite = [name for name, leaf in leaves.items() if not np.isfinite(leaf).all()]
     if not_finite:
         text += f"\nwarning: not finite in {len(not_finite)} tensors: {_some(not_finite)}"
-    return text + f'\nmodel, variables = shunted_jax.load_pretrained("{out}")'
+    return text + f"\nmodel, variables = shunted_jax.load_pretrained({_quoted(out)})"
 
 
 def _classes(model: ShuntedTransformer) -> str:
@@ -154,6 +162,10 @@ def _classes(model: ShuntedTransformer) -> str:
 
 def _table(title: str, rows: dict[str, str]) -> str:
     return "\n".join([title, *(f"  {name:<12}{text}" for name, text in rows.items() if text)])
+
+
+def _quoted(path: os.PathLike) -> str:
+    return json.dumps(os.fspath(path), ensure_ascii=False)
 
 
 def _some(names: list[str]) -> str:

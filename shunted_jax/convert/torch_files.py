@@ -19,6 +19,8 @@ import numpy as np
 
 from shunted_jax.adapters.torch import refused_global
 from shunted_jax.errors import UserError
+from shunted_jax.resources import writing_into
+from shunted_jax.storage import as_path, in_bucket
 
 # Older ones have known ways around weights_only.
 _OLDEST_TORCH = (2, 10)
@@ -37,7 +39,7 @@ def read_tensors(path: str | os.PathLike) -> Any:
         UserError: the file is not there, is of another kind, is damaged, asks to run code, or torch
             is missing or too old.
     """
-    path = Path(path)
+    path = _local(path)
     kind = _kind(path)
     with _clear_errors(path):
         if kind == "safetensors":
@@ -55,9 +57,15 @@ def write_tensors(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray])
 
     Raises:
         UserError: torch is missing or too old.
+        RunError: the disk does not take it.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _local(path)
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, state_dict)
+
+
+def _write(path: Path, state_dict: Mapping[str, np.ndarray]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
@@ -70,6 +78,15 @@ def write_tensors(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray])
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _local(path: str | os.PathLike) -> Path:
+    if in_bucket(path):
+        raise UserError(
+            f"{path}: PyTorch's files are read and written on this machine; copy them from or to "
+            "a bucket yourself"
+        )
+    return Path(as_path(path))
 
 
 def _kind(path: Path) -> str:

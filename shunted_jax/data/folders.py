@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from shunted_jax.data.reading import read_image_file
+from shunted_jax.storage import as_path
 
 
 class FolderExamples(Sequence):
@@ -18,7 +18,7 @@ class FolderExamples(Sequence):
 
     def __init__(self, folder: os.PathLike, files: Sequence[str], labels: Sequence[int]):
         """Takes the files' paths from `folder`, and as many labels."""
-        self._folder = epath.Path(folder)
+        self._folder = as_path(folder)
         self._labels = np.array(labels, np.int32)
         # One string and one array: a million small objects would be slow to hand to the workers.
         encoded = [os.fsencode(file) for file in files]

@@ -10,6 +10,7 @@ from etils import epath
 
 from shunted_jax.data.scanning import entries, folders_in, is_image, size_of
 from shunted_jax.errors import UserError
+from shunted_jax.storage import as_path
 
 
 def find_files(
@@ -39,7 +40,7 @@ def find_files(
     if missing:
         name = names[missing[0]]
         folders = [f"{folder}/{inner}" for inner in folders_in(folder)]
-        there = next((f for f in folders if any(_look_up(epath.Path(f), [name])[0])), None)
+        there = next((f for f in folders if any(_look_up(as_path(f), [name])[0])), None)
         remedy = shlex.quote(there) if there else "FOLDER, of which their names are parts"
         raise UserError(
             f"{len(missing):,} of {len(names):,} images that {table} names are not in {folder}, "

@@ -25,6 +25,7 @@ from shunted_jax.config import Config
 from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining, reason_of
 from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source
+from shunted_jax.data.workers import let_grain_ask_flags, naming_what_is_short
 from shunted_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ PIPELINE_VERSION = 1
 
 
 class Batches(Iterator[Batch]):
-    """This host's share of the global batches, in order."""
+    """This host's share of the global batches, in order; a `RunError` where workers are gone."""
 
     def __init__(self, iterator: grain.DatasetIterator, source: Source):
         """Takes over `iterator`, whose batches have a "bad" column."""
@@ -54,7 +55,8 @@ class Batches(Iterator[Batch]):
         if not self._iterator:
             raise StopIteration  # closed
         read, self._read = self._read, next
-        batch = read(self._iterator[0])
+        with naming_what_is_short():
+            batch = read(self._iterator[0])
         bad = batch.pop("bad")
         for number in bad[bad != NONE_BAD]:
             self._of_bad_images.append(self._count)
@@ -174,10 +176,12 @@ def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> I
     read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + 1)
     iterable = dataset.to_iter_dataset(read_options)
     if num_workers:
+        let_grain_ask_flags()
         start_helper_of_workers()  # now, as `_read_first` holds signals back
         options = grain.MultiprocessingOptions(num_workers=num_workers)
         iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
-    return iter(iterable)
+    with naming_what_is_short():
+        return iter(iterable)
 
 
 # A signal to the process group, as a preemption sends, must leave the workers alive until the main

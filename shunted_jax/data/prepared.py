@@ -12,6 +12,7 @@ from etils import epath
 from shunted_jax.data.fingerprint import Fingerprint, fingerprint
 from shunted_jax.data.splits import Part, check_names, parts_of
 from shunted_jax.errors import UserError
+from shunted_jax.storage import as_path
 
 _PREPARE = "python -m shunted_jax.commands.prepare"
 
@@ -130,7 +131,7 @@ def _not_prepared(dataset: str, data_dir: str | None) -> UserError:
         + shlex.quote(into),
     }
     command = makes.get(name, f"{_PREPARE} --help says of what")
-    there = _there(epath.Path(where).expanduser() / name)
+    there = _there(as_path(where) / name)
     return UserError(
         f"no data set {dataset!r} is prepared as ArrayRecord in {where}{there}: prepare it first "
         f"({command}) and pass --config.data.data_dir={shlex.quote(into)}, name with that field "

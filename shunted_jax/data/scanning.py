@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from shunted_jax.errors import UserError
+from shunted_jax.storage import in_bucket
 
 # What Pillow decodes without further programs, and people keep photographs in.
 EXTENSIONS = (
@@ -79,19 +79,12 @@ def is_image(name: str) -> bool:
 
 
 def entries(folder: epath.Path) -> Iterator[os.DirEntry | epath.Path]:
-    """Yields what lies in a folder, each with `name`, `is_dir()` and `stat()`.
-
-    Raises:
-        UserError: it cannot be listed.
-    """
-    try:
-        if "://" in os.fspath(folder):
-            yield from folder.iterdir()
-            return
-        with os.scandir(folder) as found:
-            yield from found
-    except OSError as error:
-        raise UserError(f"{folder} cannot be listed: {error.strerror}") from error
+    """Yields what lies in a folder, each with `name`, `is_dir()` and `stat()`."""
+    if in_bucket(folder):
+        yield from folder.iterdir()
+        return
+    with os.scandir(folder) as found:
+        yield from found
 
 
 def size_of(entry: os.DirEntry | epath.Path) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from shunted_jax.config import DataConfig
 from shunted_jax.data import tables
@@ -19,6 +18,8 @@ from shunted_jax.data.splits import NoSplitError, Part, info_of, parts_of
 from shunted_jax.data.trees import list_tree
 from shunted_jax.errors import UserError
 from shunted_jax.names import readable
+from shunted_jax.resources import look_into, refusal
+from shunted_jax.storage import as_path, as_text, in_bucket
 
 logger = logging.getLogger(__name__)
 
@@ -105,17 +106,24 @@ def open_source(
             hold images with class labels, or holds them in a way that is not clear.
     """
     try:
+        data_dir = as_text(data_dir)
+        if data_dir is not None and not in_bucket(data_dir):
+            look_into(data_dir)
         return _open(dataset, split, data_dir, options or DataConfig())
+    except OSError as error:
+        if (refused := refusal(error)) is None:
+            raise
+        raise UserError(
+            f"config.data.dataset is {dataset!r}, and cannot be read: {refused}"
+        ) from error
     except ImportError as error:  # what reads a bucket's folders is not among the requirements
         raise UserError(f"{dataset!r} in {data_dir} needs another package: {error}") from error
 
 
 def _open(dataset: str, split: str, data_dir: str | None, options: DataConfig) -> Source:
-    if dataset.lower().endswith(tables.SUFFIXES) and not epath.Path(dataset).is_dir():
-        return _of_files(
-            tables.list_table(epath.Path(dataset).expanduser(), split, options), split, dataset
-        )
-    folder = epath.Path(dataset).expanduser() if "/" in dataset else None
+    if dataset.lower().endswith(tables.SUFFIXES) and not as_path(dataset).is_dir():
+        return _of_files(tables.list_table(as_path(dataset), split, options), split, dataset)
+    folder = as_path(dataset) if "/" in dataset else None
     if folder is not None and not folder.is_dir():
         if dataset.startswith((".", "~", "/")) or "://" in dataset:
             raise UserError(f"config.data.dataset is {dataset!r}, and there is no such folder")

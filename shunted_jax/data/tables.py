@@ -23,6 +23,7 @@ from shunted_jax.data.listing import Listing, as_seen, in_order_of_hash
 from shunted_jax.data.named_files import find_files
 from shunted_jax.data.splits import ONE_SPLIT, check_names, names_in, nearest_split
 from shunted_jax.errors import UserError
+from shunted_jax.storage import as_path
 
 SUFFIXES = (".csv", ".tsv")
 _SEPARATORS = (",", ";", "\t")
@@ -62,7 +63,7 @@ def list_table(path: epath.Path, split: str, data: DataConfig) -> Listing:
         )
     classes = _in_order({row.label for row in rows if row.label})
     _check_trained(path, rows, nearest_split("train", there), data.allow_empty_classes)
-    folder = path.parent if data.image_dir is None else epath.Path(data.image_dir).expanduser()
+    folder = path.parent if data.image_dir is None else as_path(data.image_dir)
     files = find_files(folder, [row.image for row in asked], [row.line for row in asked], path)
     label_of = {name: label for label, name in enumerate(classes)}
     splits = {name: [] for name in names}

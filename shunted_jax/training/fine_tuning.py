@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from shunted_jax.checkpoints import Weights
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.pretrained import read_weights_for
+from shunted_jax.storage import absolute
 from shunted_jax.training.classes import are_all, examples, outputs_of, with_outputs
 from shunted_jax.training.devices.sharding import put_variables
 from shunted_jax.training.step.state import TrainState
@@ -34,7 +35,11 @@ def initialize_from(
             names, and its outputs are put into their order. Otherwise the head is freshly
             initialised. Where the checkpoint has no names, their number decides.
         init: key -> state, freshly initialised in its shards.
+
+    Raises:
+        UserError: no checkpoint can lie at `path`.
     """
+    absolute(path)  # a name that cannot be read shows before anything is compiled
 
     def init_from_weights(key: jax.Array) -> TrainState:
         weights, saved_classes = read_weights_for(model, path)

@@ -15,6 +15,8 @@ from shunted_jax.errors import PreemptedError
 from shunted_jax.reporting.gauges import DataWait, Gauges, least_step_seconds
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
+from shunted_jax.resources import writing_into
+from shunted_jax.storage import as_path
 from shunted_jax.training.devices.distributed import is_first_process
 from shunted_jax.training.devices.preemption import StopRequest
 from shunted_jax.training.devices.prefetch import prefetch_to_device
@@ -47,10 +49,13 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
             can be read.
         FloatingPointError: the loss or the gradients are no longer finite numbers.
         LockError: another run writes into `workdir`.
-        RunError: the disk is full, or the bucket takes no more.
+        RunError: the disk is full, the bucket takes no more, or the first checkpoint cannot be read
+            back.
         PreemptedError: SIGTERM came; what was learned is saved.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = as_path(workdir)
+    with writing_into(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
     config = run.config
     every = config.keep_every_epochs and config.keep_every_epochs * run.steps_per_epoch
     with (

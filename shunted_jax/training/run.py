@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from shunted_jax.config import Config
 from shunted_jax.data.sources import Source, open_split
 from shunted_jax.data.splits import shared
+from shunted_jax.data.workers import check_shared_memory
 from shunted_jax.errors import UserError
 from shunted_jax.tasks import Task, make_task
 from shunted_jax.training.devices.sharding import make_mesh
@@ -80,7 +81,8 @@ def make_run(config: Config) -> Run:
 
     Raises:
         UserError: there is no such network, the data set is not there, its splits differ in their
-            classes, or the mesh or the batch sizes do not fit the devices.
+            classes, the mesh or the batch sizes do not fit the devices, or the batches do not fit
+            the memory that the data's processes share.
     """
     # What is wrong with the network shows at once: a data set may take minutes to open.
     make_task(config, num_classes=0).make_model()
@@ -97,6 +99,7 @@ def make_run(config: Config) -> Run:
         )
     mesh = make_mesh(config.mesh)
     _check_batch_sizes(config, mesh)
+    check_shared_memory(config, len(eval_source), jax.process_count(), training=True)
     steps_per_epoch = len(train_source) / config.batch_size
     total_steps = max(1, round(config.epochs * steps_per_epoch))
     for source in (train_source, eval_source):

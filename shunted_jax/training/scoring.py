@@ -10,14 +10,14 @@ from typing import Any
 
 import jax
 import optax
-from etils import epath
 
 from shunted_jax.checkpoints import Metadata, Weights
 from shunted_jax.config import Config
 from shunted_jax.data.sources import Source, open_split
+from shunted_jax.data.workers import check_shared_memory
 from shunted_jax.errors import UserError
 from shunted_jax.pretrained import read_weights_for
-from shunted_jax.storage import replace_text
+from shunted_jax.storage import as_path, replace_text
 from shunted_jax.tasks import make_task
 from shunted_jax.training.classes import examples, names_of, outputs_of, with_outputs
 from shunted_jax.training.devices.sharding import make_mesh, put_variables
@@ -82,6 +82,7 @@ def score_checkpoint(
     source = open_split(config.data, "eval_split")
     mesh = make_mesh(config.mesh)
     check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
+    check_shared_memory(config, len(source), jax.process_count(), training=False)
     task = make_task(config, num_classes=len(source.class_names))
     model = task.make_model()
     weights, saved_classes = read_weights_for(model, path, step)
@@ -125,7 +126,7 @@ def write_score(score: Score, folder: str | os.PathLike) -> None:
     """
     if jax.process_index():
         return
-    folder = epath.Path(folder)
+    folder = as_path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / "eval.json", json.dumps(score.values(), indent=2) + "\n")
     table = io.StringIO()

@@ -1,13 +1,18 @@
 """Grain's data sets with ours among them: the numbers that a run draws must stay what they were."""
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import grain.python as grain
+import numpy as np
 
-from shunted_jax.adapters.grain import InARow
-from tests.adapters.contract import seen_with
+from shunted_jax.adapters.grain import BATCHES_OF_A_WORKER, InARow, exit_code_of_worker
+from tests.adapters.contract import error_of, seen_with
 
 DRAWN = [(3, 207), (3, 184), (2, 725), (2, 695), (3, 801), (3, 623), (2, 429), (2, 918)]
 
@@ -56,3 +61,41 @@ def test_helper_that_runs_already_leaves_signals_held_back():
     )
     # If the first one is true as well, Python needs no help any more.
     assert done.stdout == "False True\n", done.stderr
+
+
+SIZE = 12_345  # of an array, as none beside them has it
+
+
+def make_or_end(index):
+    if index == 15:
+        os.kill(os.getpid(), signal.SIGBUS)
+    return np.full(SIZE, index, np.uint8)
+
+
+def shared_arrays():
+    """Returns how many of the arrays lie in shared memory."""
+    sizes = []
+    for path in Path("/dev/shm").glob("psm_*"):
+        try:
+            sizes.append(path.stat().st_size)
+        except FileNotFoundError:  # taken meanwhile
+            continue
+    return sizes.count(SIZE)
+
+
+@seen_with("grain", "0.2.18", "a worker had so many batches ready, and its end was in the words")
+def test_what_a_worker_has_ready_and_how_its_end_is_told():
+    one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    dataset = grain.MapDataset.range(20).map(make_or_end).to_iter_dataset(one_ahead)
+    batches = iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=1)))
+    held = [next(batches)]
+    end = time.monotonic() + 30
+    while shared_arrays() < BATCHES_OF_A_WORKER + len(held) and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.1)  # for one more, should there be any
+    assert shared_arrays() == BATCHES_OF_A_WORKER + len(held)
+
+    error = error_of(lambda: [held.append(next(batches)) for _ in range(20)])
+    batches.close()
+    assert exit_code_of_worker(error) == -signal.SIGBUS
+    assert exit_code_of_worker(RuntimeError("something else")) is None

@@ -1,11 +1,11 @@
-"""tensorstore's messages, from arrays that cannot be written."""
+"""tensorstore's messages, from arrays that cannot be written, and the names that it misreads."""
 
 import errno
 
 import numpy as np
 import tensorstore
 
-from shunted_jax.adapters.tensorstore import errno_in, without_spec
+from shunted_jax.adapters.tensorstore import errno_in, misread_in, without_spec
 from tests.adapters.contract import error_of, seen_with
 from tests.support.full_disk import largest_file
 
@@ -39,3 +39,24 @@ def test_what_an_array_is_stands_behind_what_went_wrong(tmp_path):
     assert "tensorstore_spec" not in without_spec(text)
     assert text.startswith(without_spec(text))
     assert ".zarray" in without_spec(text)
+
+
+@seen_with("tensorstore", "0.1.86", "it took a backslash for a slash, and no text but UTF-8")
+def test_names_that_it_misreads(tmp_path):
+    def open_in(name):
+        kvstore = {"driver": "file", "path": f"{tmp_path}/{name}"}
+        spec = {"driver": "zarr", "kvstore": kvstore, "metadata": {"shape": [1], "dtype": "<f8"}}
+        return tensorstore.open(spec, create=True).result()
+
+    open_in("a\\b")
+    assert (tmp_path / "a" / "b" / ".zarray").exists()
+    assert not (tmp_path / "a\\b").exists()
+    assert misread_in(f"{tmp_path}/a\\b/c") == "a backslash"
+
+    assert isinstance(error_of(open_in, "caf\udce9"), RuntimeError)
+    assert misread_in("caf\udce9") == "bytes that are not UTF-8"
+
+    for number, name in enumerate(["[1]*?", "a b%20#", "new\nline", "café", "{x}", "~"]):
+        open_in(f"{number}/{name}")
+        assert (tmp_path / str(number) / name / ".zarray").exists()
+        assert misread_in(name) is None

@@ -1,6 +1,7 @@
 """Which of an error's causes is to blame: for a save that failed, and for a read that did."""
 
 import errno
+import tempfile
 
 import pytest
 from etils import epath
@@ -37,10 +38,28 @@ def test_what_kept_a_save_from_being_written_is_found_even_where_it_is_hidden(
         "Make room and start again with the same --workdir"
     )
     monkeypatch.setattr(failures, "in_bucket", lambda path: True)
+    assert why_not_written(FULL, checkpoints) == (
+        f"nothing can be written into {tempfile.gettempdir()}, the folder of temporary files "
+        "(TMPDIR names another one): No space left on device; none is saved yet. Make room and "
+        "start again with the same --workdir"
+    )
     outer = raised(RuntimeError("cannot be saved"), raised(ValueError("0"), REFUSED, how), how)
     assert "run: OSError: Forbidden: https" in why_not_written(outer, checkpoints)
     outer = raised(RuntimeError("cannot be saved"), ValueError("0"), how)
     assert why_not_written(outer, checkpoints) is None
+
+
+def test_what_lies_elsewhere_is_named_instead_of_the_run(tmp_path):
+    checkpoints = epath.Path(tmp_path / "run" / "checkpoints")
+    within = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "run" / "x"))
+    elsewhere = PermissionError(errno.EACCES, "Permission denied", "/data/x.jpg")
+    assert why_not_written(within, checkpoints).startswith(
+        f"nothing can be written into {tmp_path}/run: Permission denied; none is saved yet. Have "
+    )
+    assert why_not_written(elsewhere, checkpoints) == (
+        "/data/x.jpg: Permission denied; have its owner let you in, or name another; none is saved "
+        "yet. Then start again with the same --workdir"
+    )
 
 
 @pytest.mark.parametrize(

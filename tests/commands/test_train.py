@@ -1,15 +1,12 @@
 """`train.py` as a person runs it: what is mistyped ends in a sentence and status 2."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from shunted_jax.commands.command_line import unknown_field, without_flag
+from tests.support.command_lines import run_each
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -56,70 +53,28 @@ MISTAKES = [
     (["--map-classes"], "--map-classes is for scoring: add --mode=eval, or leave it out"),
     (["--distributed=yes"], "--distributed=yes has 1 of three parts: give"),
     (["--workdir=s3://bucket/run"], "s3://bucket/run: of addresses, those such as gs://"),
+    (["--workdir=../file/run"], "../file/run: "),
+    (["--workdir=../file"], "/file is a file, and must be a folder: name another"),
+    (["--workdir=a\\b"], "a\\\\b' has a backslash in it, and arrays would be written elsewhere"),
+    (["--workdir=~nobody-here/x"], "~nobody-here/x: there is no home folder ~nobody-here here"),
+    (["--config=~nobody-here/x.py"], "there is no home folder ~nobody-here"),
+    (["--mode=eval", "--workdir=x", "--out=../file"], "/file is a file, and must be a folder"),
 ]
-
-# Importing takes most of the time of a command line that ends in a sentence: it is done once, and
-# each command line has a process of its own after it.
-PROGRAM = """
-import json
-import os
-import runpy
-import sys
-import traceback
-
-import shunted_jax.commands.report
-import shunted_jax.training.scoring
-
-train, *command_lines = json.loads(sys.argv[1])
-statuses = []
-for number, arguments in enumerate(command_lines):
-    os.mkdir(str(number))
-    child = os.fork()
-    if not child:
-        status = 0
-        try:
-            os.dup2(os.open(f"{number}.txt", os.O_CREAT | os.O_WRONLY), sys.stderr.fileno())
-            os.chdir(str(number))
-            sys.argv = [train, *arguments]
-            runpy.run_path(train, run_name="__main__")
-        except SystemExit as error:
-            status = error.code
-        except BaseException:
-            traceback.print_exc()
-            status = 1
-        sys.stderr.flush()
-        os._exit(status)
-    statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(json.dumps(statuses))
-"""
 
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
-    """Returns each mistake's status, what was said on stderr, and the folder it was made in."""
     folder = tmp_path_factory.mktemp("mistakes")
-    command_lines = [arguments for arguments, _ in MISTAKES]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([str(REPOSITORY / "train.py"), *command_lines])],
-        cwd=folder,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": ""},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    statuses = json.loads(done.stdout.splitlines()[-1])
-    return [
-        (status, (folder / f"{number}.txt").read_text(), folder / str(number))
-        for number, status in enumerate(statuses)
-    ]
+    (folder / "file").touch()
+    train = str(REPOSITORY / "train.py")
+    return run_each(folder, [[train, *arguments] for arguments, _ in MISTAKES])
 
 
 @pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[" ".join(a) for a, _ in MISTAKES])
 def test_mistakes_end_in_a_sentence(number, ends):
-    status, said, folder = ends[number]
-    assert status == 2, said
-    assert MISTAKES[number][1] in said
-    assert said.startswith("train.py: ")
-    assert "Traceback" not in said
-    assert not list(folder.iterdir())
+    end = ends[number]
+    assert end.status == 2, end.errors
+    assert MISTAKES[number][1] in end.errors
+    assert end.errors.startswith("train.py: ")
+    assert "Traceback" not in end.errors
+    assert not list(end.folder.iterdir())

@@ -343,7 +343,7 @@ def test_command_line_as_a_person_runs_it(tmp_path):
     good = run("w.pth", "out/")
     assert good.returncode == 0, good.stderr
     assert "warn" not in good.stderr.lower()
-    assert 'shunted_jax.load_pretrained("out/")' in good.stdout
+    assert 'shunted_jax.load_pretrained("out")' in good.stdout
     bad = run("missing.pth", "other/")
     assert bad.returncode == 2
     assert bad.stderr == "convert_weights.py: missing.pth does not exist\n"

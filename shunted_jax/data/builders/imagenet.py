@@ -25,6 +25,7 @@ from shunted_jax.data.builders.durable import replacing
 from shunted_jax.data.builders.ilsvrc_records import Records
 from shunted_jax.data.builders.layout import lay_out
 from shunted_jax.errors import UserError
+from shunted_jax.storage import as_path, as_text
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
 COUNTS = {"train": 1_281_167, "validation": 50_000}
@@ -46,10 +47,10 @@ def build(
     Raises:
         UserError: archives are missing, damaged or incomplete, or the disk is full or fails.
     """
-    builder = ImageNet(data_dir=data_dir)
+    builder = ImageNet(data_dir=as_text(data_dir))
     final = Path(builder.data_dir)
     if not unfinished.is_there(final):
-        paths = _find_archives(Path(source).expanduser(), partial)
+        paths = _find_archives(Path(as_path(source)), partial)
         unfinished.finish(final, functools.partial(_make, builder, paths, partial))
     elif not partial:
         _check_complete(builder)

@@ -24,6 +24,7 @@ import tensorflow_datasets as tfds
 from shunted_jax.data.builders import unfinished
 from shunted_jax.data.builders.counter import Counter
 from shunted_jax.errors import UserError
+from shunted_jax.storage import as_path
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -43,10 +44,10 @@ def convert(source: str | os.PathLike, data_dir: str | os.PathLike) -> Path:
     Raises:
         UserError: `source` is no such data set, is damaged, or the disk is full or fails.
     """
-    source = Path(source).expanduser()
+    source = Path(as_path(source))
     info = _read_info(source)
     parts = [info.name, info.config_name or "", str(info.version)]
-    final = Path(data_dir).expanduser().joinpath(*parts)
+    final = Path(as_path(data_dir)).joinpath(*parts)
     if not unfinished.is_there(final):
         unfinished.finish(final, functools.partial(_make, source, info, _shards(source, info)))
     return final

@@ -1,0 +1,25 @@
+"""A process that sees disks of its own: small ones, or such as cannot be written to."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+_MOUNT = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
+
+
+def with_mounts(mounts: Mapping[str, str], command: Sequence[str]) -> list[str]:
+    """Returns a command line that runs `command` where memory is mounted as disks.
+
+    Skips the test where nothing can be mounted.
+
+    Args:
+        mounts: options of each disk, such as "size=64k", by the folder where it is to be.
+        command: a program and its arguments.
+    """
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("nothing can be mounted here: that takes root and unshare")
+    for folder, options in mounts.items():
+        command = ["sh", "-c", _MOUNT, "sh", options, folder, *command]
+    return ["unshare", "-m", *command]
