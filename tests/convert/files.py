@@ -21,7 +21,7 @@ FIELDS = {
 
 def small_weights(seed=0, **changes):
     """Returns the network's tensors as numpy arrays under the published names."""
-    from tests.torch_reference import TorchShunted
+    from shunted_jax.convert.torch_reference import TorchShunted
 
     shapes = {n: t.shape for n, t in TorchShunted(**{**FIELDS, **changes}).state_dict().items()}
     return {name: fill(name, shape, seed) for name, shape in shapes.items()}
