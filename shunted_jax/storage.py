@@ -1,7 +1,9 @@
 """Where runs and checkpoints lie: a folder here, or an address such as gs://bucket/run."""
 
+import contextlib
 import importlib.util
 import os
+from collections.abc import Iterator
 
 from etils import epath
 
@@ -30,6 +32,11 @@ def reachable(path: str | os.PathLike) -> epath.Path:
         return epath.Path(path)
     scheme, _, rest = os.fspath(path).partition("://")
     bucket = rest.partition("/")[0]
+    if scheme == "hf":
+        raise UserError(
+            f"{path}: a hub is read from, and nothing else; convert_weights.py --to-hub-folder "
+            "writes a folder, which `hf upload` takes there"
+        )
     if scheme != "gs" or not bucket:
         raise UserError(f"{path}: of addresses, those such as gs://bucket/run are understood")
     if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):
@@ -55,3 +62,33 @@ def absolute(path: str | os.PathLike) -> epath.Path:
     """
     # A bucket's paths have nothing that they could be relative to.
     return reachable(path) if in_bucket(path) else epath.Path(path).absolute()
+
+
+@contextlib.contextmanager
+def written_aside(path: epath.Path) -> Iterator[epath.Path]:
+    """Yields a name beside `path` to write under; what is there then takes the place of `path`.
+
+    An interruption leaves nothing at `path`, or what was there before.
+
+    Args:
+        path: of a file or folder on a disk; the folder that it lies in is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
+    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
+    try:
+        yield beside
+        if path.exists():
+            path.rename(replaced)
+        beside.rename(path)
+    except BaseException:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
+        _remove(beside)
+        raise
+    _remove(replaced)
+
+
+def _remove(path: epath.Path) -> None:
+    if path.exists():
+        path.rmtree() if path.is_dir() else path.unlink()

@@ -20,7 +20,8 @@ _STORAGE = {*_GROUND, "storage"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
 _DATA = {*_CONFIG, "terminal", "data"}
-_WEIGHTS = {*_NETWORK, *_STORAGE, "checkpoints", "convert", "pretrained"}
+_HUB = {*_NETWORK, *_STORAGE, "terminal", "checkpoints", "convert", "hub"}
+_WEIGHTS = {*_HUB, "pretrained"}
 _REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
 _STEP = {*_TASKS, "training/devices", "training/step"}
@@ -40,8 +41,9 @@ MAY_REACH = {
     "data": _DATA,
     "augment": _CONFIG,
     "checkpoints": {*_NETWORK, *_STORAGE},
-    "pretrained": {*_NETWORK, *_STORAGE, "checkpoints"},
-    "convert": {*_NETWORK, *_STORAGE, "checkpoints", "pretrained"},
+    "convert": _NETWORK,
+    "hub": _HUB,
+    "pretrained": _WEIGHTS,
     "reporting": _REPORTING,
     "tasks": _TASKS,
     "training/devices": _CONFIG,
@@ -65,6 +67,7 @@ NOT_REACHED = {
 RESERVED = {
     "orbax": ("adapters/orbax.py", "checkpoints/"),
     "torch": ("adapters/torch.py", "convert/torch_files.py", "convert/torch_reference.py"),
+    "huggingface_hub": ("hub/fetching.py",),
     "tensorflow": (),
     "grain": ("adapters/grain.py", "data/"),
 }

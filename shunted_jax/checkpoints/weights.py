@@ -16,7 +16,7 @@ from shunted_jax.checkpoints.folders import checkpoint_folder, read_meta, with_c
 from shunted_jax.checkpoints.hosts import alone
 from shunted_jax.checkpoints.metadata import Metadata
 from shunted_jax.errors import UserError
-from shunted_jax.storage import absolute, in_bucket, reachable
+from shunted_jax.storage import absolute, in_bucket, reachable, written_aside
 
 logger = logging.getLogger(__name__)
 
@@ -59,24 +59,22 @@ def write_weights(path: str | os.PathLike, weights: Weights, *, overwrite: bool 
     """
     path = absolute(path)
     check_free(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     items = ocp.args.Composite(
         params=ocp.args.StandardSave(weights.params),
         batch_stats=ocp.args.StandardSave(weights.batch_stats),
         meta=ocp.args.JsonSave(with_checksum(weights.meta)),
     )
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-        if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
-            checkpointer.save(path, items, force=overwrite)
-            return
-        beside = path.parent / f".{path.name}.incomplete-{os.getpid()}"
-        checkpointer.save(beside, items)
-    replaced = path.parent / f".{path.name}.replaced-{os.getpid()}"
-    if path.exists():
-        path.rename(replaced)
-    beside.rename(path)
-    if replaced.exists():
-        replaced.rmtree() if replaced.is_dir() else replaced.unlink()
+
+    def save(to: epath.Path, force: bool = False) -> None:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(to, items, force=force)
+
+    if in_bucket(path):  # which renames nothing: there, Orbax marks what is whole
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, force=overwrite)
+        return
+    with written_aside(path) as beside:
+        save(beside)
 
 
 def check_free(path: str | os.PathLike, overwrite: bool) -> None:

@@ -8,6 +8,7 @@ training checkpoints hold. `.safetensors` files hold no program and need no torc
 import argparse
 import contextlib
 import os
+import pickle
 import re
 import tempfile
 import zipfile
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from shunted_jax.adapters.torch import refused_global
+from shunted_jax.convert.paddle_writing import to_paddle
 from shunted_jax.errors import UserError
 
 # Older ones have known ways around weights_only.
@@ -51,7 +53,9 @@ def read_tensors(path: str | os.PathLike) -> Any:
 
 
 def write_tensors(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Writes a state dict as `.safetensors`, or else as `torch.save` does; whole or not at all.
+    """Writes a state dict as `.safetensors`, `.pdparams` for Paddle, or else as `torch.save` does.
+
+    It is there as a whole or not at all.
 
     Raises:
         UserError: torch is missing or too old.
@@ -63,6 +67,8 @@ def write_tensors(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray])
     try:
         if path.suffix == ".safetensors":
             _safetensors_numpy().save_file(dict(state_dict), name)
+        elif path.suffix == ".pdparams":
+            Path(name).write_bytes(pickle.dumps(to_paddle(state_dict), protocol=4))
         else:
             torch = _import_torch()
             torch.save({key: torch.from_numpy(t.copy()) for key, t in state_dict.items()}, name)
