@@ -93,7 +93,15 @@ class ConfigFile:
             UserError: it does not say that, or a newer program wrote it.
         """
         own = {name: value for name, value in (self.own or {}).items() if name != "class_names"}
-        return Metadata.from_json(own | {"class_names": self.class_names}, self.path)
+        try:
+            meta = Metadata.from_json(own | {"class_names": self.class_names}, self.path)
+            origin = meta.conversion
+            parts = [meta.model] + ([origin.source, origin.num_batches_tracked] if origin else [])
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"{self.path} is damaged ({error}): take another copy of it") from error
+        if not all(isinstance(part, dict) for part in parts):
+            raise UserError(f"{self.path} is damaged: take another copy of it")
+        return meta
 
     def _parts(self) -> list[dict[str, Any]]:
         """Returns what may have a network's fields, JSON's values, among others."""

@@ -50,7 +50,7 @@ def fetch(address: HubAddress) -> Path:
 
 def _from_hub(address: HubAddress, hub: Any) -> Path:
     info = hub.HfApi().model_info(address.repository, revision=address.revision)
-    names = [file.rfilename for file in info.siblings]
+    names = [file.rfilename for file in info.siblings or []]
     first = weights_among(names, address)
     if first is None:
         raise UserError(_without_weights(address, names))

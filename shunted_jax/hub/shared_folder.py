@@ -53,7 +53,7 @@ def write_shared(
         tensors = to_torch(model, variables, num_batches_tracked=counters)
         write_tensors(folder / NAMES[0], tensors)
         (folder / config_file.NAME).write_text(json.dumps(values, indent=2) + "\n")
-        (folder / "README.md").write_text(card)
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def is_shared(path: str | os.PathLike) -> bool:

@@ -54,6 +54,7 @@ def test_other_folders_are_named_with_the_command(entries, messages, tmp_path, m
         assert message in said
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_the_command_for_distributed_checkpoints_makes_what_is_read(tmp_path):
     dcp = pytest.importorskip("torch.distributed.checkpoint")
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save

@@ -13,7 +13,6 @@ import shunted_jax
 from shunted_jax.checkpoints import Metadata, RunRecord, read_weights, write_weights
 from shunted_jax.models.architecture import architecture_of
 from tests.convert.files import save, small_weights, to_torch_tensors, torch
-from tests.support.tiny import TWO_STAGES
 
 NAMES = ["cat", "dog", "`quoted`", "zebra", "\u00fcnlike"]
 
@@ -114,11 +113,7 @@ def test_of_a_run_the_average_is_had_and_nothing_of_its_machine(tmp_path, capsys
     from shunted_jax.checkpoints import RunCheckpoints
     from shunted_jax.training.step.state import TrainState
 
-    model = shunted_jax.ShuntedTransformer(**TWO_STAGES, num_classes=0)
-    from shunted_jax.models.variables import initial_values
-
-    values = initial_values(model, jax.random.key(0))
-    variables = jax.tree.map(lambda value: value(jax.random.key(0)), values)
+    model, variables = shunted_jax.from_torch(small_weights(), num_classes=0)
     state = TrainState(
         step=jax.numpy.asarray(30),
         opt_state={},
@@ -172,7 +167,7 @@ def test_what_is_there_stays_unless_it_is_to_be_replaced(converted, tmp_path, mo
             ["--to-hub-folder", "in", "out", "--check"],
             "--to-hub-folder takes a checkpoint as it is",
         ),
-        (["--to-hub-folder", "none", "out"], "there is nothing at none"),
+        (["--to-hub-folder", "none", "out"], "there is nothing at "),
         (
             ["--to-hub-folder", "none", "hf://people/shunted"],
             "a hub is read from, and nothing else",
@@ -195,11 +190,14 @@ def test_what_contradicts_itself_is_not_loaded(converted, tmp_path):
     for other, message in (
         (values | {"num_classes": 6}, "num_classes: 6 in config.json, 5 in the tensors"),
         (
-            values | {"shunted_jax": own | {"model": own["model"] | {"embed_dims": [64, 128]}}},
+            values | {"shunted_jax": own | {"model": own["model"] | {"embed_dims": [64, 192]}}},
             "the state dict does not fit the network",
         ),
         (values | {"shunted_jax": own | {"format_version": 9}}, "a newer program wrote it"),
         (values | {"shunted_jax": {}}, "model is missing"),
+        (values | {"shunted_jax": own | {"format_version": "2"}}, "config.json is damaged"),
+        (values | {"shunted_jax": own | {"model": "shunted_t"}}, "config.json is damaged"),
+        (values | {"shunted_jax": own | {"conversion": 3}}, "config.json is damaged"),
         ({}, "does not say which network they are of: python convert_weights.py"),
     ):
         path.write_text(json.dumps(other))
