@@ -28,11 +28,13 @@ The Shunted Transformer ([arXiv 2111.15193](https://arxiv.org/abs/2111.15193)) i
 | network | {network} |
 | parameters | {parameters:,} |
 | classes | {classes} |
-| images | {channels} channels, any size from {min_size} pixels up |
+| images | {channels} channels, normalised as in training, any size from {min_size} pixels up |
 
 ```python
+import shunted_jax
+
 model, variables = shunted_jax.load_pretrained("hf://ORG/REPO")  # or this folder's path
-{result} = model.apply(variables, images)  # [batch, height, width, channels], normalised
+{result} = model.apply(variables, images)  # [batch, height, width, channels]
 ```
 
 `model.safetensors` has the names and layouts of the published PyTorch code.

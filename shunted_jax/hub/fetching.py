@@ -114,7 +114,7 @@ def _explained(error: Exception, address: HubAddress, errors: Any) -> UserError 
             f"private, {login}"
         )
     return RunError(
-        f"{address} cannot be reached ({in_a_line(error)}): try again, or set HF_HUB_OFFLINE=1 to "
+        f"{address} cannot be fetched ({in_a_line(error)}): try again, or set HF_HUB_OFFLINE=1 to "
         "take what was fetched before"
     )
 

@@ -128,12 +128,12 @@ def test_what_cannot_be_had_is_said_in_a_sentence(hub, address, message, tmp_pat
 
 def test_a_hub_out_of_reach_is_said_in_a_sentence(hub, tmp_path, monkeypatch, capfd):
     hub.refused = {REPOSITORY: (500, None)}
-    with pytest.raises(RunError, match=r"cannot be reached \(HfHubHTTPError: .*HF_HUB_OFFLINE=1 "):
+    with pytest.raises(RunError, match=r"cannot be fetched \(HfHubHTTPError: .*HF_HUB_OFFLINE=1 "):
         shunted_jax.load_pretrained(f"hf://{REPOSITORY}")
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
     assert convert_weights.main([f"hf://{REPOSITORY}", str(tmp_path / "out")]) == 1
     said = capfd.readouterr().err
-    assert "cannot be reached (ConnectError: " in said
+    assert "cannot be fetched (ConnectError: " in said
     assert said.count("\n") == 1
 
 

@@ -17,19 +17,19 @@ from tests.convert.files import save, small_weights, to_torch_tensors, torch
 NAMES = ["cat", "dog", "`quoted`", "zebra", "\u00fcnlike"]
 
 
-@pytest.fixture
-def converted(tmp_path):
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
     """Returns the folder of a checkpoint, converted from a file with counters; it names classes."""
-    weights = small_weights()
+    folder, weights = tmp_path_factory.mktemp("converted"), small_weights()
     for name in weights:
         if name.endswith("num_batches_tracked"):
             weights[name] = np.asarray(1234)
-    save(to_torch_tensors(weights), tmp_path / "w`1`.pth")
-    assert convert_weights.main([str(tmp_path / "w`1`.pth"), str(tmp_path / "out")]) == 0
-    found = read_weights(tmp_path / "out")
+    save(to_torch_tensors(weights), folder / "w`1`.pth")
+    assert convert_weights.main([str(folder / "w`1`.pth"), str(folder / "out")]) == 0
+    found = read_weights(folder / "out")
     meta = dataclasses.replace(found.meta, class_names=NAMES)
-    write_weights(tmp_path / "out", dataclasses.replace(found, meta=meta), overwrite=True)
-    return tmp_path / "out"
+    write_weights(folder / "out", dataclasses.replace(found, meta=meta), overwrite=True)
+    return folder / "out"
 
 
 def share(*arguments, status=0):
@@ -103,8 +103,9 @@ def test_config_and_card_say_what_the_checkpoint_does(converted, tmp_path):
     )
     assert "@inproceedings{ren2022shunted," in text
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-    code = code.replace("hf://ORG/REPO", str(tmp_path / "hub")).splitlines()[0]
-    names = {"shunted_jax": shunted_jax}
+    code, _, use = code.replace("hf://ORG/REPO", str(tmp_path / "hub")).partition("logits = ")
+    assert use.startswith("model.apply(variables, images)")
+    names = {}
     exec(code, names)
     same((names["model"], names["variables"]), (model, variables))
 
