@@ -1,10 +1,11 @@
-"""Converts PyTorch checkpoints of the Shunted Transformer to Orbax, and back.
+"""Converts checkpoints of the Shunted Transformer, PyTorch's and others', to Orbax, and back.
 
     python convert_weights.py ckpt_T.pth out/
     python convert_weights.py --to-torch out/ ckpt_T.pth
     python convert_weights.py --to-torch --ema runs/t/ averaged.pth
 
-From then on PyTorch is not needed: model, variables = shunted_jax.load_pretrained("out/")
+PyTorch is needed to write a .pth, and for nothing else. What was converted is loaded with
+model, variables = shunted_jax.load_pretrained("out/")
 """
 
 import argparse
@@ -21,7 +22,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", help="a .pth or .safetensors file; a checkpoint with --to-torch")
+    parser.add_argument(
+        "source", help="a file of PyTorch, Paddle or safetensors; a checkpoint with --to-torch"
+    )
     parser.add_argument(
         "out", help="the checkpoint's folder; a .pth or .safetensors with --to-torch"
     )
@@ -30,6 +33,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--ema", action="store_true", help="with --to-torch: the moving average of the parameters"
     )
     parser.add_argument("--model", choices=list_models(), help="the variant that it must be")
+    parser.add_argument(
+        "--from",
+        dest="from_key",
+        metavar="KEY",
+        help="what the state dict stands under, where a file holds several",
+    )
     parser.add_argument("--prefix", help="of the network's tensors, where a file holds several")
     parser.add_argument("--drop-head", action="store_true", help="leave the classifier out")
     parser.add_argument(

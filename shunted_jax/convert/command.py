@@ -10,8 +10,10 @@ import numpy as np
 from flax import traverse_util
 
 from shunted_jax.checkpoints import Metadata, Origin, Weights, check_free, write_weights
+from shunted_jax.convert.cleaning import BESIDE_BACKBONE
+from shunted_jax.convert.files import read_file, reading
 from shunted_jax.convert.state_dict import Conversion, convert_state_dict, to_torch
-from shunted_jax.convert.torch_files import read_tensors, write_tensors
+from shunted_jax.convert.torch_files import write_tensors
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import architecture_of
 from shunted_jax.pretrained import read_network, variables_of
@@ -24,17 +26,19 @@ def convert_file(
     out: str | os.PathLike,
     *,
     model: str | None = None,
+    from_key: str | None = None,
     prefix: str | None = None,
     drop_head: bool = False,
     ignore_unexpected: bool = False,
     overwrite: bool = False,
 ) -> str:
-    """Converts a PyTorch or safetensors file to an Orbax checkpoint.
+    """Converts a file of PyTorch's, Paddle's or safetensors to an Orbax checkpoint.
 
     Args:
         source: the file.
         out: the folder to make; local or in a bucket.
         model: the variant that it must be; None finds out.
+        from_key: what the state dict stands under, where the file holds several.
         prefix: of the network's tensors, where the file holds several networks.
         drop_head: leave the classifier out.
         ignore_unexpected: leave out tensors that are not the network's instead of refusing them.
@@ -47,13 +51,16 @@ def convert_file(
         UserError: the file cannot be read or does not fit, or `out` exists; nothing was written.
     """
     check_free(out, overwrite)
-    conversion = convert_state_dict(
-        read_tensors(source),
-        model=model,
-        prefix=prefix,
-        drop_head=drop_head,
-        ignore_unexpected=ignore_unexpected,
-    )
+    with reading(source):
+        loaded = read_file(source)
+        conversion = convert_state_dict(
+            loaded.value,
+            model=model,
+            from_key=from_key,
+            prefix=prefix,
+            drop_head=drop_head,
+            ignore_unexpected=ignore_unexpected,
+        )
     cleaned = conversion.cleaned
     origin = Origin(
         variant=conversion.variant,
@@ -61,13 +68,13 @@ def convert_file(
         unwrapped=list(cleaned.unwrapped),
         prefix=cleaned.prefix,
         renamed=cleaned.renamed,
-        ignored=list(cleaned.ignored),
+        ignored=[*cleaned.ignored, *cleaned.beside],
         head_left_out=conversion.head_left_out,
         num_batches_tracked=cleaned.counters,
     )
     meta = Metadata(model=architecture_of(conversion.model), conversion=origin)
     write_weights(out, Weights(**conversion.variables, meta=meta), overwrite=overwrite)
-    return _account(conversion, source, out)
+    return _account(conversion, loaded.kind, source, out)
 
 
 def export_file(
@@ -116,12 +123,13 @@ def _step(weights: Weights) -> str:
     return f"{weights.step:,}" + (f", the best by {weights.best_by}" if weights.best_by else "")
 
 
-def _account(conversion: Conversion, source: Any, out: Any) -> str:
-    model, cleaned = conversion.model, conversion.cleaned
+def _account(conversion: Conversion, kind: str, source: Any, out: Any) -> str:
+    model, found, cleaned = conversion.model, conversion.found, conversion.cleaned
     leaves = traverse_util.flatten_dict(conversion.variables, sep="/")
     parameters = sum(leaf.size for leaf in jax.tree.leaves(conversion.variables["params"]))
     left_out = (["head"] if conversion.head_left_out else []) + list(cleaned.ignored)
     rows = {
+        "file": kind,
         "variant": conversion.variant,
         "tensors": f"{len(leaves):,}",
         "parameters": f"{parameters:,}",
@@ -129,16 +137,35 @@ def _account(conversion: Conversion, source: Any, out: Any) -> str:
         "unwrapped": " > ".join(cleaned.unwrapped),
         "stripped": cleaned.prefix,
         "renamed": f"{cleaned.renamed:,} tensors" if cleaned.renamed else "",
+        "turned": "linear weights, which lay as Paddle keeps them" if cleaned.transposed else "",
         "left out": _some(left_out),
+        "left unread": _some(list(found.unread)),
     }
     if conversion.variant == "custom":
         shape = {name: getattr(model, name) for name in ("depths", "embed_dims", "num_heads")}
         rows["variant"] = "custom: " + ", ".join(f"{name} {value}" for name, value in shape.items())
     text = _table(f"{source} -> {out}", rows)
+    if found.others:
+        others = ", ".join(f"{place} ({count:,} tensors)" for place, count in found.others)
+        text += (
+            f"\n{found.place} was taken ({found.count:,} tensors); the file holds {others}, too: "
+            f"--from {found.others[0][0]} takes that"
+        )
+    if cleaned.beside:
+        parts = ", ".join(sorted({_part(name) for name in cleaned.beside}))
+        text += (
+            f"\nthis network has more parts than its backbone, which was taken: {parts} "
+            f"({len(cleaned.beside):,} tensors) stayed behind"
+        )
     not_finite = [name for name, leaf in leaves.items() if not np.isfinite(leaf).all()]
     if not_finite:
         text += f"\nwarning: not finite in {len(not_finite)} tensors: {_some(not_finite)}"
     return text + f'\nmodel, variables = shunted_jax.load_pretrained("{out}")'
+
+
+def _part(name: str) -> str:
+    parts = name.split(".")
+    return next((part for part in parts if part in BESIDE_BACKBONE), parts[0])
 
 
 def _classes(model: ShuntedTransformer) -> str:

@@ -6,7 +6,7 @@ data to plain data. Files of PyTorch lay the numbers beside the pickle: `torch_z
 `streams.py` say where.
 """
 
-from shunted_jax.convert.pickles.records import Damaged, Global, Record, Unreadable
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, UnreadableError
 from shunted_jax.convert.pickles.stored import Stored
 
-__all__ = ["Damaged", "Global", "Record", "Stored", "Unreadable"]
+__all__ = ["DamagedError", "Global", "Record", "Stored", "UnreadableError"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shunted_jax.convert.pickles.constructors import NEWOBJ, build
-from shunted_jax.convert.pickles.records import Damaged, Global, Record, Unreadable
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, UnreadableError
 
 STOP = ord(".")
 _NEWEST_PROTOCOL = 5
@@ -14,14 +14,14 @@ _QUOTED = re.compile(r"""(['"])(?:[^\\]|\\[\\'"abfnrtvx0-7])*\1""")
 
 def _proto(m: Any) -> None:
     if (protocol := m.number("<B")) > _NEWEST_PROTOCOL:
-        raise Damaged(f"its pickle says protocol {protocol}, which there is not")
+        raise DamagedError(f"its pickle says protocol {protocol}, which there is not")
 
 
 def _number(text: str, kind: type) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise Damaged(f"its pickle has no number where one belongs: {text[:20]!r}") from None
+        raise DamagedError(f"its pickle has no number where one belongs: {text[:20]!r}") from None
 
 
 def _index(m: Any) -> int:
@@ -36,7 +36,7 @@ def _whole(m: Any) -> None:
 def _quoted(m: Any) -> None:
     text = m.line()
     if not _QUOTED.fullmatch(text):
-        raise Damaged("its pickle has a text without quotes")
+        raise DamagedError("its pickle has a text without quotes")
     m.push(text[1:-1].encode("latin1").decode("unicode-escape"))
 
 
@@ -119,7 +119,7 @@ def _extension(m: Any, form: str) -> None:
 
 
 def _out_of_band(m: Any) -> None:
-    raise Unreadable(
+    raise UnreadableError(
         "keeps its arrays in buffers beside the pickle, which are not in the file: save it again "
         "without buffer_callback"
     )

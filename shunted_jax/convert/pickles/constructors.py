@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from shunted_jax.convert.pickles import numpy_arrays, torch_tensors
-from shunted_jax.convert.pickles.records import Damaged, Global, Record, Unreadable, plain_key
+from shunted_jax.convert.pickles.records import (
+    DamagedError,
+    Global,
+    Record,
+    UnreadableError,
+    plain_key,
+)
 from shunted_jax.convert.pickles.stored import Source, Span, Stored
 
 EVAL = Global("builtins", "eval")
@@ -37,7 +43,7 @@ def construct(callee: Global | Record, call: Call) -> Any:
         # The class is the first argument: what is made is an object of it.
         callee, rest = arguments[0], arguments[1:]
         if callee in (NEWOBJ, _RECONSTRUCTOR) or not isinstance(callee, (Global, Record)):
-            raise Damaged("its pickle makes an object of what is no class")
+            raise DamagedError("its pickle makes an object of what is no class")
         if len(rest) == 1 and isinstance(rest[0], tuple):
             rest = rest[0]
         arguments = rest
@@ -46,10 +52,10 @@ def construct(callee: Global | Record, call: Call) -> Any:
         return Record(callee, arguments)
     try:
         return make(call._replace(arguments=arguments))
-    except (Damaged, Unreadable):
+    except (DamagedError, UnreadableError):
         raise
     except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise Damaged(f"its pickle calls {callee} with what it does not take") from error
+        raise DamagedError(f"its pickle calls {callee} with what it does not take") from error
 
 
 def build(target: Any, state: Any, source: Source) -> None:
@@ -63,7 +69,7 @@ def build(target: Any, state: Any, source: Source) -> None:
         if isinstance(state, tuple) and len(state) == 5:
             numpy_arrays.fill(target, state, source)
     elif not isinstance(target, dict):  # an ordered dict's attributes are no part of it
-        raise Damaged("its pickle gives a state to what has none")
+        raise DamagedError("its pickle gives a state to what has none")
 
 
 def _mapping(call: Call) -> dict:

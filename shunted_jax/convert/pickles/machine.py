@@ -11,10 +11,10 @@ from typing import Any
 from shunted_jax.convert.pickles.commands import COMMANDS, STOP
 from shunted_jax.convert.pickles.constructors import EVAL, Call, construct
 from shunted_jax.convert.pickles.records import (
-    Damaged,
+    DamagedError,
     Global,
     Record,
-    Unreadable,
+    UnreadableError,
     named,
     plain_key,
 )
@@ -40,14 +40,14 @@ def run(source: Source, start: int, end: int, persistent: Persistent) -> tuple[A
         What the pickle holds, and where it ended.
 
     Raises:
-        Damaged: it is no pickle, or a broken one.
-        Unreadable: it names what runs code, or is larger than a checkpoint's can be.
+        DamagedError: it is no pickle, or a broken one.
+        UnreadableError: it names what runs code, or is larger than a checkpoint's can be.
     """
     machine = _Machine(source, start, end, persistent)
     try:
         return machine.run(), machine.at
     except (IndexError, struct.error, UnicodeError) as error:
-        raise Damaged(f"its pickle breaks off at byte {machine.at:,}: {error}") from error
+        raise DamagedError(f"its pickle breaks off at byte {machine.at:,}: {error}") from error
 
 
 def _refusal(wanted: Global) -> str:
@@ -75,22 +75,22 @@ class _Machine:
                 return self.stack.pop()
             command = COMMANDS.get(code)
             if command is None:
-                raise Damaged(f"its pickle has no command {code} at byte {self.at - 1:,}")
+                raise DamagedError(f"its pickle has no command {code} at byte {self.at - 1:,}")
             command(self)
-        raise Damaged("its pickle has no end")
+        raise DamagedError("its pickle has no end")
 
     def spend(self, count: int) -> None:
         """Counts commands, and elements that a command copies."""
         self.left -= count
         if self.left < 0:
-            raise Unreadable(
+            raise UnreadableError(
                 f"takes more than {_MOST_COMMANDS:,} steps to read, which no checkpoint does: "
                 "save network.state_dict() alone"
             )
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= self.end - self.at:
-            raise Damaged(f"its pickle breaks off at byte {self.at:,}")
+            raise DamagedError(f"its pickle breaks off at byte {self.at:,}")
         self.at += size
         return self.source.map[self.at - size : self.at]
 
@@ -100,7 +100,7 @@ class _Machine:
     def line(self) -> str:
         end = self.source.map.find(b"\n", self.at, min(self.end, self.at + _LONGEST_LINE))
         if end < 0:
-            raise Damaged(f"its pickle has a line without an end at byte {self.at:,}")
+            raise DamagedError(f"its pickle has a line without an end at byte {self.at:,}")
         text = self.take(end - self.at).decode()
         self.at += 1
         return text
@@ -111,7 +111,7 @@ class _Machine:
             content = self.take(size)
             return content.decode(errors="surrogatepass") if text else content
         if size > self.end - self.at:
-            raise Damaged(f"its pickle breaks off at byte {self.at:,}")
+            raise DamagedError(f"its pickle breaks off at byte {self.at:,}")
         self.at += size
         return Span(self.source, self.at - size, size, text)
 
@@ -120,25 +120,25 @@ class _Machine:
 
     def since_mark(self) -> list:
         if not self.below:
-            raise Damaged("its pickle closes what it did not open")
+            raise DamagedError("its pickle closes what it did not open")
         values, self.stack = self.stack, self.below.pop()
         self.spend(len(values))
         return values
 
     def find(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise Damaged("its pickle names something without a name")
+            raise DamagedError("its pickle names something without a name")
         wanted = named(module, name)
         if wanted.runs_code and wanted != EVAL:  # one call of it is data
-            raise Unreadable(_refusal(wanted))
+            raise UnreadableError(_refusal(wanted))
         self.push(wanted)
 
     def call(self, callee: Any, arguments: Any) -> None:
         if not isinstance(callee, (Global, Record)) or not isinstance(arguments, tuple):
-            raise Damaged("its pickle calls what cannot be called")
+            raise DamagedError("its pickle calls what cannot be called")
         made = construct(callee, Call(self.source, arguments, self.spend))
         if isinstance(made, Record) and made.made_by == EVAL:
-            raise Unreadable(_refusal(EVAL))
+            raise UnreadableError(_refusal(EVAL))
         self.push(made)
 
     def remember(self, index: int) -> None:
@@ -146,7 +146,7 @@ class _Machine:
 
     def recall(self, index: int) -> None:
         if index not in self.memo:
-            raise Damaged(f"its pickle recalls what it never had at byte {self.at:,}")
+            raise DamagedError(f"its pickle recalls what it never had at byte {self.at:,}")
         self.push(self.memo[index])
 
     def extend(self, values: list) -> None:
@@ -155,7 +155,7 @@ class _Machine:
             target.items = target.items if target.items is not None else []
             target = target.items
         if not isinstance(target, list):
-            raise Damaged("its pickle appends to what is no list")
+            raise DamagedError("its pickle appends to what is no list")
         target.extend(values)
 
     def set_items(self, values: list) -> None:
@@ -164,6 +164,6 @@ class _Machine:
             target.pairs = target.pairs if target.pairs is not None else {}
             target = target.pairs
         if not isinstance(target, dict) or len(values) % 2:
-            raise Damaged("its pickle sets an item of what is no dict")
+            raise DamagedError("its pickle sets an item of what is no dict")
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[plain_key(key)] = value

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import Damaged, Global
+from shunted_jax.convert.pickles.records import DamagedError, Global
 from shunted_jax.convert.pickles.stored import Source, Span, Stored
 
 _MOST_AXES = 64
@@ -28,12 +28,12 @@ class Type:
     def build(self, state: Any) -> None:
         """Takes the byte order."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
-            raise Damaged("its pickle has a type of numpy's without a byte order")
+            raise DamagedError("its pickle has a type of numpy's without a byte order")
         self.order = state[1]
 
     @property
     def numpy(self) -> np.dtype | None:
-        """numpy's own; None where its elements are no numbers."""
+        """Numpy's own; None where its elements are no numbers."""
         if isinstance(self.code, Global):
             known = self.code.module.partition(".")[0] == "ml_dtypes"
             return _OF_ML_DTYPES.get(self.code.name) if known else None
@@ -56,9 +56,9 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
         order: "C" or "F".
     """
     if not isinstance(of, Type) or not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
-        raise Damaged("its pickle has an array without a type or a shape")
+        raise DamagedError("its pickle has an array without a type or a shape")
     if not all(type(size) is int and size >= 0 for size in shape):
-        raise Damaged("its pickle has an array of a negative size")
+        raise DamagedError("its pickle has an array of a negative size")
     dtype = of.numpy
     if dtype is None:  # of objects, texts, dates: nothing to take numbers from
         return Stored((), object, lambda: np.asarray(None, object))
@@ -67,7 +67,9 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
     # A character that stands for a byte takes one or two of the file's.
     most = 2 if isinstance(content, Span) and content.text else 1
     if not count * dtype.itemsize <= there <= most * count * dtype.itemsize:
-        raise Damaged(f"its pickle has an array of {shape} and {dtype}, and {there:,} bytes of it")
+        raise DamagedError(
+            f"its pickle has an array of {shape} and {dtype}, and {there:,} bytes of it"
+        )
 
     def read() -> np.ndarray:
         if isinstance(content, Span):
@@ -75,9 +77,10 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
         else:
             source.allow(there)
             flat = content.encode("latin1") if isinstance(content, str) else content
+            flat = np.frombuffer(bytearray(flat), np.uint8)  # which can be written to
         if len(flat) != count * dtype.itemsize:
-            raise Damaged(f"it has {len(flat):,} bytes of an array of {shape} and {dtype}")
-        return np.frombuffer(flat, dtype).reshape(shape, order=order)
+            raise DamagedError(f"it has {len(flat):,} bytes of an array of {shape} and {dtype}")
+        return flat.view(dtype).reshape(shape, order=order)
 
     return Stored(shape, dtype, read)
 
@@ -88,7 +91,7 @@ def fill(target: Stored, state: tuple, source: Source) -> None:
     if isinstance(content, list):  # an array of objects
         content = b""
     if not isinstance(content, (bytes, str, Span)):
-        raise Damaged("its pickle has an array without numbers")
+        raise DamagedError("its pickle has an array without numbers")
     target.become(stored_array(source, shape, of, content, "F" if fortran else "C"))
 
 

@@ -5,23 +5,42 @@ from typing import Any
 
 # Modules and functions that run something. Nothing here would run them: that a file names them is
 # what its owner should hear.
-_MODULES = frozenset(
-    "os posix nt subprocess sys runpy pty socket shutil importlib ctypes webbrowser pdb bdb code "
-    "codeop multiprocessing asyncio signal pickle _pickle cPickle timeit cProfile profile "
-    "requests urllib http ftplib smtplib pip ensurepip venv popen2 commands".split()
-)
-_BUILTINS = frozenset(
-    "exec eval compile open execfile __import__ input breakpoint apply globals locals vars "
-    "setattr delattr exit quit help".split()
-)
+_MODULES = {
+    "os",
+    "posix",
+    "nt",
+    "subprocess",
+    "sys",
+    "runpy",
+    "pty",
+    "socket",
+    "shutil",
+    "pdb",
+    "bdb",
+}
+_MODULES |= {"importlib", "ctypes", "webbrowser", "code", "codeop", "multiprocessing", "asyncio"}
+_MODULES |= {"signal", "pickle", "_pickle", "cPickle", "timeit", "cProfile", "profile", "commands"}
+_MODULES |= {
+    "requests",
+    "urllib",
+    "http",
+    "ftplib",
+    "smtplib",
+    "pip",
+    "ensurepip",
+    "venv",
+    "popen2",
+}
+_BUILTINS = {"exec", "eval", "compile", "open", "execfile", "__import__", "input", "breakpoint"}
+_BUILTINS |= {"apply", "globals", "locals", "vars", "setattr", "delattr", "exit", "quit", "help"}
 _FORMER = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
-class Damaged(ValueError):
+class DamagedError(ValueError):
     """The file is not what a program wrote: cut, altered, or made to mislead."""
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """The file may be sound, and is not read; the message goes on after its name."""
 
 
@@ -55,7 +74,7 @@ def plain_key(key: Any) -> Any:
     that were chosen to collide. Those become records, which are hashed by where they lie.
     """
     if isinstance(key, (list, dict)):
-        raise Damaged("its pickle has a container for a key")
+        raise DamagedError("its pickle has a container for a key")
     if isinstance(key, tuple) or (isinstance(key, int) and abs(key) >= 1 << 60):
         return Record(Global("builtins", type(key).__name__), (key,))
     return key

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shunted_jax.convert.pickles.records import Damaged, Unreadable
+from shunted_jax.convert.pickles.records import DamagedError, UnreadableError
 
 _CHUNK = 1 << 20
 # Tensors may share numbers, and a few bytes may stand for many. Beyond so many times the file's
@@ -39,11 +39,11 @@ class Source:
         """Counts bytes that are to be taken up.
 
         Raises:
-            Unreadable: they are far more than the file has.
+            UnreadableError: they are far more than the file has.
         """
         self._allowed -= size
         if self._allowed < 0:
-            raise Unreadable(
+            raise UnreadableError(
                 f"says that its tensors are far larger than itself: of its {self.size:,} bytes "
                 f"one more tensor of {size:,} was to be made"
             )
@@ -51,14 +51,14 @@ class Source:
     def read(self, offset: int, size: int) -> np.ndarray:
         """Returns bytes of the file, [size] of uint8."""
         if offset < 0 or size < 0 or offset + size > self.size:
-            raise Damaged(f"it ends before byte {offset + size:,}")
+            raise DamagedError(f"it ends before byte {offset + size:,}")
         content = np.empty(size, np.uint8)
         self._file.seek(offset)
         view, done = memoryview(content), 0
         while done < size:
             count = self._file.readinto(view[done : done + (1 << 30)])
             if not count:
-                raise Damaged(f"it ends before byte {offset + size:,}")
+                raise DamagedError(f"it ends before byte {offset + size:,}")
             done += count
         return content
 
@@ -81,7 +81,11 @@ class Span:
         content = self.source.read(self.offset, self.size)
         if not self.text:
             return content
-        return np.frombuffer(content.tobytes().decode().encode("latin1"), np.uint8)
+        try:
+            text = content.tobytes().decode().encode("latin1")
+        except UnicodeError:
+            raise DamagedError(f"no bytes are in the text at byte {self.offset:,}") from None
+        return np.frombuffer(bytearray(text), np.uint8)
 
 
 class Storage:
@@ -102,7 +106,7 @@ class Storage:
     def place(self, offset: int) -> "Storage":
         """Says where it begins, and returns it."""
         if self.size < 0 or offset + self.size > self.source.size:
-            raise Damaged(f"{self.name} reaches beyond the file's end")
+            raise DamagedError(f"{self.name} reaches beyond the file's end")
         self.offset = offset
         return self
 
@@ -122,7 +126,7 @@ class Storage:
 
     def _compare(self, found: int) -> None:
         if self._checksum not in (None, found):
-            raise Damaged(f"the checksum of {self.name} is wrong")
+            raise DamagedError(f"the checksum of {self.name} is wrong")
         self._checksum = None  # once is enough
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shunted_jax.convert.pickles.machine import run
-from shunted_jax.convert.pickles.records import Damaged, Global, Record, Unreadable
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, UnreadableError
 from shunted_jax.convert.pickles.stored import Source, Storage
 from shunted_jax.convert.pickles.torch_tensors import Typed, type_of_storage
 
@@ -28,9 +28,9 @@ def _read_legacy(source: Source, at: int) -> Any:
     version, at = run(source, at, source.size, _beside)
     about, at = run(source, at, source.size, _beside)
     if version != _VERSION or not isinstance(about, dict):
-        raise Damaged("it says no version of torch.save's that there is")
+        raise DamagedError("it says no version of torch.save's that there is")
     if about.get("little_endian") is not True:
-        raise Unreadable(
+        raise UnreadableError(
             "was written on a machine that puts the high byte first, which is not read: load it "
             "there with torch.load, and save it again with safetensors.torch.save_file"
         )
@@ -38,40 +38,44 @@ def _read_legacy(source: Source, at: int) -> Any:
 
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) < 2:
-            raise Damaged(f"its pickle names something beside it that is no storage: {named!r:.80}")
+            raise DamagedError(
+                f"its pickle names something beside it that is no storage: {named!r:.80}"
+            )
         if named[0] == "module":  # a class, with its source code
             return named[1]
         if named[0] != "storage" or len(named) != 6:
-            raise Damaged(f"its pickle names something beside it that is no storage: {named!r:.80}")
+            raise DamagedError(
+                f"its pickle names something beside it that is no storage: {named!r:.80}"
+            )
         _, kind, key, _, count, view = named
         dtype = type_of_storage(kind)
         if not isinstance(kind, Global) or not isinstance(key, str) or type(count) is not int:
-            raise Damaged("its pickle names a storage without a type, a name or a size")
+            raise DamagedError("its pickle names a storage without a type, a name or a size")
         if view is not None:
-            raise Unreadable(
+            raise UnreadableError(
                 "has views of storages, as PyTorch before 0.4 wrote them: torch.load and "
                 "torch.save it again"
             )
         if dtype is None:
-            raise Unreadable(f"has numbers of the type {kind}, which is not read")
+            raise UnreadableError(f"has numbers of the type {kind}, which is not read")
         if key not in wanted:
             # Where it lies is known once the pickle is at its end.
             wanted[key] = Typed(
                 Storage(source, count * dtype.itemsize, f"the storage {key}"), dtype
             )
         if count * dtype.itemsize > wanted[key].storage.size:
-            raise Damaged(f"the storage {key} is shorter than its pickle says")
+            raise DamagedError(f"the storage {key} is shorter than its pickle says")
         return Typed(wanted[key].storage, dtype)
 
     loaded, at = run(source, at, source.size, persistent)
     keys, at = run(source, at, source.size, _beside)
     if not isinstance(keys, list) or set(map(type, keys)) - {str} or set(keys) != set(wanted):
-        raise Damaged("its list of storages is not that of its pickle")
+        raise DamagedError("its list of storages is not that of its pickle")
     for key in keys:
         count = int.from_bytes(source.map[at : at + _COUNT], "little")
         typed = wanted[key]
         if count * typed.dtype.itemsize != typed.storage.size:
-            raise Damaged(f"the storage {key} has not the size that its pickle says")
+            raise DamagedError(f"the storage {key} has not the size that its pickle says")
         typed.storage.place(at + _COUNT)
         at += _COUNT + typed.storage.size
     return loaded

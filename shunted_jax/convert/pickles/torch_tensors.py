@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import Damaged, Global, Record
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record
 from shunted_jax.convert.pickles.stored import Storage, Stored
 
 _MOST_AXES = 64
@@ -66,22 +66,22 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
     if not (isinstance(typed, Typed) and isinstance(shape, tuple) and isinstance(marks, dict)):
         raise TypeError
     if len(shape) != len(strides) or len(shape) > _MOST_AXES:
-        raise Damaged(f"its pickle has a tensor of shape {shape} and strides {strides}")
+        raise DamagedError(f"its pickle has a tensor of shape {shape} and strides {strides}")
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *shape, *strides)):
-        raise Damaged(f"its pickle has a tensor of shape {shape} and strides {strides}")
+        raise DamagedError(f"its pickle has a tensor of shape {shape} and strides {strides}")
     storage, item = typed.storage, dtype.itemsize
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
     if 0 in shape:
         return Stored(shape, dtype, lambda: np.zeros(shape, dtype))
     if last * item > storage.size:
-        raise Damaged(f"a tensor of shape {shape} reaches beyond its storage, {storage.name}")
+        raise DamagedError(f"a tensor of shape {shape} reaches beyond its storage, {storage.name}")
 
     def read() -> np.ndarray:
         beyond = math.prod(shape) * item - (last - offset) * item
         storage.source.allow(max(beyond, 0))
         flat = storage.read(offset * item, last * item).view(dtype)
         steps = tuple(stride * item for stride in strides)
-        view = np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+        view = np.lib.stride_tricks.as_strided(flat, shape, steps)
         array = np.array(view, order="C", copy=None)
         # Views that are conjugated or negated are so by a mark alone.
         array = array.conj() if marks.get("conj") else array

@@ -1,4 +1,4 @@
-"""The zip archives of `torch.save` and `torch.jit.save`: a pickle, and a member for each storage."""
+"""The zip archives of `torch.save` and `torch.jit.save`: a pickle, and a member a storage."""
 
 import zipfile
 import zlib
@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from shunted_jax.convert.pickles.machine import run
-from shunted_jax.convert.pickles.records import Damaged, Global, Record, Unreadable
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, UnreadableError
 from shunted_jax.convert.pickles.stored import Source, Storage
 from shunted_jax.convert.pickles.torch_tensors import Typed, type_of_storage
 
@@ -21,7 +21,7 @@ def read_archive(source: Source, archive: zipfile.ZipFile) -> tuple[Any, str]:
     folder = members.folder
     order = members.text(f"{folder}/byteorder")
     if order == "big":
-        raise Unreadable(
+        raise UnreadableError(
             "was written on a machine that puts the high byte first, which is not read: load it "
             "there with torch.load, and save it again with safetensors.torch.save_file"
         )
@@ -29,19 +29,21 @@ def read_archive(source: Source, archive: zipfile.ZipFile) -> tuple[Any, str]:
 
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) != 5 or named[0] != "storage":
-            raise Damaged(f"its pickle names something beside it that is no storage: {named!r:.80}")
+            raise DamagedError(
+                f"its pickle names something beside it that is no storage: {named!r:.80}"
+            )
         _, kind, key, _, count = named
         dtype = type_of_storage(kind)
         if dtype is None:
             if not isinstance(kind, Global):
-                raise Damaged("its pickle names a storage without a type")
+                raise DamagedError("its pickle names a storage without a type")
             return Record(kind, ())
         if not isinstance(key, str) or type(count) is not int or count < 0:
-            raise Damaged("its pickle names a storage without a name or a size")
+            raise DamagedError("its pickle names a storage without a name or a size")
         if key not in storages:
             storages[key] = members.storage(f"{folder}/data/{key}")
         if count * dtype.itemsize > storages[key].size:
-            raise Damaged(f"the storage {key} is shorter than its pickle says")
+            raise DamagedError(f"the storage {key} is shorter than its pickle says")
         return Typed(storages[key], dtype)
 
     pickle = members.storage(f"{folder}/{PICKLE}")
@@ -62,24 +64,26 @@ class _Members:
         at = 0
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
             if info.flag_bits & 1:
-                raise Unreadable("is an archive with a password: unpack it and convert what is inside")
+                raise UnreadableError(
+                    "is an archive with a password: unpack it and convert what is inside"
+                )
             if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-                raise Unreadable(
+                raise UnreadableError(
                     "is PyTorch's archive, packed once more by another program, which compressed "
                     "it: torch.load and torch.save it again"
                 )
             if info.header_offset < at:
-                raise Damaged(f"its members overlap at {info.filename}")
+                raise DamagedError(f"its members overlap at {info.filename}")
             at = info.header_offset + _LOCAL_HEADER + info.file_size
 
     def storage(self, name: str) -> Storage:
         """Returns where a member lies, after its header."""
         info = self.by_name.get(name)
         if info is None:
-            raise Damaged(f"it lacks {name}")
+            raise DamagedError(f"it lacks {name}")
         header = self.source.map[info.header_offset : info.header_offset + _LOCAL_HEADER]
         if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-            raise Damaged(f"{name} has no header")
+            raise DamagedError(f"{name} has no header")
         lengths = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
         start = info.header_offset + _LOCAL_HEADER + sum(lengths)
         return Storage(self.source, info.file_size, name, info.CRC).place(start)
@@ -91,7 +95,7 @@ class _Members:
             end = min(at + _CHUNK, member.offset + member.size)
             found = zlib.crc32(self.source.map[at:end], found)
         if found != self.by_name[name].CRC:
-            raise Damaged(f"the checksum of {name} is wrong")
+            raise DamagedError(f"the checksum of {name} is wrong")
 
     def text(self, name: str) -> str | None:
         """Returns a small member's text; None where there is none."""
