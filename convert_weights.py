@@ -34,6 +34,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model", choices=list_models(), help="the variant that it must be")
     parser.add_argument(
+        "--num-heads",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="attention heads of each stage, which the tensors do not show",
+    )
+    parser.add_argument(
         "--from",
         dest="from_key",
         metavar="KEY",

@@ -64,7 +64,7 @@ NOT_REACHED = {
 # What only these files and folders import.
 RESERVED = {
     "orbax": ("adapters/orbax.py", "checkpoints/"),
-    "torch": ("adapters/torch.py", "convert/torch_files.py"),
+    "torch": ("convert/torch_files.py",),
     "tensorflow": (),
     "grain": ("adapters/grain.py", "data/"),
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def convert_file(
     out: str | os.PathLike,
     *,
     model: str | None = None,
+    num_heads: Sequence[int] | None = None,
     from_key: str | None = None,
     prefix: str | None = None,
     drop_head: bool = False,
@@ -38,6 +40,7 @@ def convert_file(
         source: the file.
         out: the folder to make; local or in a bucket.
         model: the variant that it must be; None finds out.
+        num_heads: attention heads of each stage; None takes the variant's, or channels / 32.
         from_key: what the state dict stands under, where the file holds several.
         prefix: of the network's tensors, where the file holds several networks.
         drop_head: leave the classifier out.
@@ -56,6 +59,7 @@ def convert_file(
         conversion = convert_state_dict(
             loaded.value,
             model=model,
+            num_heads=None if num_heads is None else tuple(num_heads),
             from_key=from_key,
             prefix=prefix,
             drop_head=drop_head,
@@ -113,7 +117,7 @@ def export_file(
         "tensors": f"{len(state_dict):,}",
         "classes": _classes(model),
     }
-    how = "safetensors.torch.load_file" if Path(out).suffix == ".safetensors" else "torch.load"
+    how = "safetensors.numpy.load_file" if Path(out).suffix == ".safetensors" else "torch.load"
     return _table(f"{checkpoint} -> {out}", rows) + f'\nstate_dict = {how}("{out}")'
 
 

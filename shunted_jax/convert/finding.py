@@ -181,4 +181,5 @@ def _nothing_in(loaded: Any) -> str:
         known = ", ".join(str(name) for name in list(loaded)[:8]) or "nothing"
         return f"the file holds no tensors; at its top it has {known}"
     kind = loaded.name if isinstance(loaded, Record) else type(loaded).__name__
+    kind = "tensor" if is_tensor(loaded) else kind
     return f"the file holds a {kind}, not a mapping of names to tensors: save network.state_dict()"

@@ -113,8 +113,8 @@ def load_state_dict(
     """
     shapes = abstract_variables(model)
     unused = {name for name in state_dict if not name.endswith(COUNTER)}
-    leaves, problems = {}, []
-    for entry in key_map(model):
+    entries, problems = key_map(model), []
+    for entry in entries:
         if entry.torch_name not in unused:
             problems.append(f"missing     {entry.torch_name}")
             continue
@@ -128,11 +128,14 @@ def load_state_dict(
             )
         elif not _is_real(tensor):
             problems.append(f"wrong type  {entry.torch_name}: {tensor.dtype}, not floating point")
-        else:
-            leaves[entry.path] = entry.to_flax(_read(tensor, wanted.dtype))
     problems += [f"unexpected  {name}" for name in sorted(unused | set(foreign))]
     if problems:
         raise UserError(_listing(problems))
+    # Nothing is read before all is known to fit: sizes that lie are refused without their numbers.
+    leaves = {}
+    for entry in entries:
+        numbers = _read(state_dict[entry.torch_name], shapes[entry.path].dtype)
+        leaves[entry.path] = entry.to_flax(numbers)
     return traverse_util.unflatten_dict(leaves)
 
 

@@ -156,15 +156,15 @@ def test_head_is_dropped_on_demand(tmp_path, capsys):
 def test_further_tensors_are_refused_unless_told_otherwise(kind, tmp_path, capsys):
     weights = small_weights()
     tensors = {f"backbone.{name}": t for name, t in to_torch_tensors(weights).items()}
-    tensors |= {"decode_head.conv.weight": torch.ones(3), "backbone.message_tokens": torch.ones(2)}
+    tensors |= {"projector.conv.weight": torch.ones(3), "backbone.message_tokens": torch.ones(2)}
     save(tensors, tmp_path / "w.pth", kind)
     convert(tmp_path / "w.pth", tmp_path / "out", status=2)
     said = capsys.readouterr().err
-    assert "unexpected  decode_head.conv.weight" in said
+    assert "unexpected  projector.conv.weight" in said
     assert "unexpected  message_tokens" in said
     assert list(tmp_path.iterdir()) == [tmp_path / "w.pth"]
     convert(tmp_path / "w.pth", tmp_path / "out", "--ignore-unexpected")
-    assert "left out    decode_head.conv.weight, message_tokens\n" in capsys.readouterr().out
+    assert "left out    projector.conv.weight, message_tokens\n" in capsys.readouterr().out
     assert_holds(tmp_path / "out", weights)
 
 
