@@ -25,16 +25,16 @@ def _number(text: str, kind: type) -> Any:
 
 
 def _index(m: Any) -> int:
-    return _number(m.line(), int)
+    return _number(m.word(), int)
 
 
 def _whole(m: Any) -> None:
-    text = m.line()
+    text = m.word()
     m.push(text == "01" if text in ("00", "01") else _number(text, int))
 
 
 def _quoted(m: Any) -> None:
-    text = m.line()
+    text = m.word()
     if not _QUOTED.fullmatch(text):
         raise DamagedError("its pickle has a text without quotes")
     m.push(text[1:-1].encode("latin1").decode("unicode-escape"))
@@ -99,7 +99,7 @@ def _new_with_names(m: Any) -> None:
 
 
 def _instance(m: Any) -> None:
-    m.find(m.line(), m.line())
+    m.find(m.word(), m.word())
     made_by = m.stack.pop()
     m.call(made_by, tuple(m.since_mark()))
 
@@ -134,18 +134,18 @@ COMMANDS: dict[int, Callable[[Any], None]] = {
         "\x88": lambda m: m.push(True),
         "\x89": lambda m: m.push(False),
         "I": _whole,
-        "L": lambda m: m.push(_number(m.line().rstrip("L"), int)),
+        "L": lambda m: m.push(_number(m.word().rstrip("L"), int)),
         "J": lambda m: m.push(m.number("<i")),
         "K": lambda m: m.push(m.number("<B")),
         "M": lambda m: m.push(m.number("<H")),
         "\x8a": lambda m: _long(m, m.number("<B")),
         "\x8b": lambda m: _long(m, m.number("<i")),
-        "F": lambda m: m.push(_number(m.line(), float)),
+        "F": lambda m: m.push(_number(m.word(), float)),
         "G": lambda m: m.push(m.number(">d")),
         "S": _quoted,
         "T": lambda m: _old_text(m, m.number("<I")),
         "U": lambda m: _old_text(m, m.number("<B")),
-        "V": lambda m: m.push(m.line().encode().decode("raw-unicode-escape")),
+        "V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
         "X": lambda m: m.push(m.run_of(m.number("<I"), text=True)),
         "\x8c": lambda m: m.push(m.run_of(m.number("<B"), text=True)),
         "\x8d": lambda m: m.push(m.run_of(m.number("<Q"), text=True)),
@@ -182,7 +182,7 @@ COMMANDS: dict[int, Callable[[Any], None]] = {
         "g": lambda m: m.recall(_index(m)),
         "h": lambda m: m.recall(m.number("<B")),
         "j": lambda m: m.recall(m.number("<I")),
-        "c": lambda m: m.find(m.line(), m.line()),
+        "c": lambda m: m.find(m.word(), m.word()),
         "\x93": _find_on_stack,
         "R": _call,
         "\x81": lambda m: _tuple(m, 2) or m.call(NEWOBJ, m.stack.pop()),
@@ -193,7 +193,7 @@ COMMANDS: dict[int, Callable[[Any], None]] = {
         "\x82": lambda m: _extension(m, "<B"),
         "\x83": lambda m: _extension(m, "<H"),
         "\x84": lambda m: _extension(m, "<i"),
-        "P": lambda m: m.push(m.persistent(m.line())),
+        "P": lambda m: m.push(m.persistent(m.word())),
         "Q": lambda m: m.push(m.persistent(m.stack.pop())),
     }.items()
 }

@@ -19,7 +19,7 @@ from shunted_jax.convert.pickles.stored import Source, Span, Stored
 EVAL = Global("builtins", "eval")
 NEWOBJ = Global("copyreg", "__newobj__")
 _RECONSTRUCTOR = Global("copyreg", "_reconstructor")
-_MOST_ARGUMENTS = 100
+_BYTES = Global("builtins", "bytes")
 
 
 class Call(NamedTuple):
@@ -101,6 +101,11 @@ def _encode(call: Call) -> Any:
     return text.encode("latin1")
 
 
+def _no_bytes(call: Call) -> Any:
+    # Protocols 0 to 2 have no word for none at all.
+    return Record(_BYTES, call.arguments) if call.arguments else b""
+
+
 def _eval(call: Call) -> Any:
     # Paddle 3 writes a tensor inside of others as eval("data", {"data": array}): that is the array.
     if len(call.arguments) == 2 and call.arguments[0] == "data":
@@ -120,6 +125,7 @@ _MADE: dict[Global, Callable[[Call], Any]] = {
     Global("builtins", "frozenset"): _sequence(list),
     Global("torch", "Size"): _sequence(tuple),
     Global("_codecs", "encode"): _encode,
+    _BYTES: _no_bytes,
     EVAL: _eval,
     **{Global(*name): make for name, make in numpy_arrays.MADE.items()},
     **{Global(*name): make for name, make in torch_tensors.MADE.items()},

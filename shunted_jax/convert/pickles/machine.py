@@ -22,7 +22,6 @@ from shunted_jax.convert.pickles.stored import Source, Span
 
 _MOST_COMMANDS = 3_000_000
 _MOST_TAKEN_UP = 256  # bytes of a text or of bytes; more stay in the file as a `Span`
-_LONGEST_LINE = 4096
 
 Persistent = Callable[[Any], Any]
 
@@ -97,13 +96,16 @@ class _Machine:
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
-    def line(self) -> str:
-        end = self.source.map.find(b"\n", self.at, min(self.end, self.at + _LONGEST_LINE))
+    def line(self) -> bytes:
+        end = self.source.map.find(b"\n", self.at, self.end)
         if end < 0:
             raise DamagedError(f"its pickle has a line without an end at byte {self.at:,}")
-        text = self.take(end - self.at).decode()
+        content = self.take(end - self.at)
         self.at += 1
-        return text
+        return content
+
+    def word(self) -> str:
+        return self.line().decode()
 
     def run_of(self, size: int, text: bool = False) -> Any:
         """Returns text or bytes; long ones as where they lie."""

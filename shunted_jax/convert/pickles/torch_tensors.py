@@ -81,7 +81,7 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
         storage.source.allow(max(beyond, 0))
         flat = storage.read(offset * item, last * item).view(dtype)
         steps = tuple(stride * item for stride in strides)
-        view = np.lib.stride_tricks.as_strided(flat, shape, steps)
+        view = np.ndarray(shape, dtype, flat, strides=steps)
         array = np.array(view, order="C", copy=None)
         # Views that are conjugated or negated are so by a mark alone.
         array = array.conj() if marks.get("conj") else array
