@@ -67,20 +67,20 @@ class _Members:
                 raise UnreadableError(
                     "is an archive with a password: unpack it and convert what is inside"
                 )
-            if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-                raise UnreadableError(
-                    "is PyTorch's archive, packed once more by another program, which compressed "
-                    "it: torch.load and torch.save it again"
-                )
             if info.header_offset < at:
                 raise DamagedError(f"its members overlap at {info.filename}")
-            at = info.header_offset + _LOCAL_HEADER + info.file_size
+            at = info.header_offset + _LOCAL_HEADER + info.compress_size
 
     def storage(self, name: str) -> Storage:
         """Returns where a member lies, after its header."""
         info = self.by_name.get(name)
         if info is None:
             raise DamagedError(f"it lacks {name}")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise UnreadableError(
+                "is PyTorch's archive, packed once more by another program, which compressed it: "
+                "torch.load and torch.save it again"
+            )
         header = self.source.map[info.header_offset : info.header_offset + _LOCAL_HEADER]
         if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
             raise DamagedError(f"{name} has no header")
