@@ -178,7 +178,8 @@ def _nothing_in(loaded: Any) -> str:
                 "mp_rank_00_model_states.pt beside it, or after ZeRO-3 in the file that `python "
                 "zero_to_fp32.py . whole` makes there"
             )
-        known = ", ".join(str(name) for name in list(loaded)[:8]) or "nothing"
+        names = [str(name) for name in loaded if isinstance(name, (str, int))]
+        known = ", ".join(names[:8]) or "nothing that has a name"
         return f"the file holds no tensors; at its top it has {known}"
     kind = loaded.name if isinstance(loaded, Record) else type(loaded).__name__
     kind = "tensor" if is_tensor(loaded) else kind

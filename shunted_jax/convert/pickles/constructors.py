@@ -19,6 +19,7 @@ from shunted_jax.convert.pickles.stored import Source, Span, Stored
 EVAL = Global("builtins", "eval")
 NEWOBJ = Global("copyreg", "__newobj__")
 _RECONSTRUCTOR = Global("copyreg", "_reconstructor")
+_ENCODE = Global("_codecs", "encode")
 _BYTES = Global("builtins", "bytes")
 
 
@@ -94,7 +95,7 @@ def _sequence(kind: type) -> Callable[[Call], Any]:
 def _encode(call: Call) -> Any:
     text, encoding = call.arguments
     if encoding not in ("latin1", "latin-1"):
-        raise TypeError
+        return Record(_ENCODE, call.arguments)
     if isinstance(text, Span):
         return text
     call.spend(len(text))
@@ -124,7 +125,7 @@ _MADE: dict[Global, Callable[[Call], Any]] = {
     Global("builtins", "set"): _sequence(list),  # whose members nobody looks up
     Global("builtins", "frozenset"): _sequence(list),
     Global("torch", "Size"): _sequence(tuple),
-    Global("_codecs", "encode"): _encode,
+    _ENCODE: _encode,
     _BYTES: _no_bytes,
     EVAL: _eval,
     **{Global(*name): make for name, make in numpy_arrays.MADE.items()},

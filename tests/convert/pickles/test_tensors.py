@@ -85,6 +85,7 @@ def test_every_sort_of_tensor_is_read_as_torch_reads_it(kind, protocol, tmp_path
         assert bits(ours[name]) == bits(tensor), name
 
 
+SIGNED = ["f2", "f4", "f8", "i1", "i2", "i8", "c8"]
 ARRAYS = {
     **{
         n: np.arange(-3, 3).astype(n).reshape(2, 3)
