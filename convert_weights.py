@@ -1,4 +1,4 @@
-"""Converts PyTorch checkpoints of the Shunted Transformer to Orbax, and back.
+"""Converts checkpoints of the Shunted Transformer, PyTorch's and others', to Orbax, and back.
 
     python convert_weights.py ckpt_T.pth out/
     python convert_weights.py hf://ORG/REPO out/
@@ -6,7 +6,8 @@
     python convert_weights.py --to-torch --ema runs/t/ averaged.pth
     python convert_weights.py --to-hub-folder out/ to_share/
 
-From then on PyTorch is not needed: model, variables = shunted_jax.load_pretrained("out/")
+PyTorch is needed to write a .pth, and for nothing else. What was converted is loaded with
+model, variables = shunted_jax.load_pretrained("out/")
 """
 
 import argparse
@@ -26,8 +27,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "source",
-        help="a .pth or .safetensors file, a folder with such, or hf://ORG/REPO[@REVISION]; a "
-        "checkpoint with --to-torch and --to-hub-folder",
+        help="a file of PyTorch, Paddle or safetensors, a folder with such, or "
+        "hf://ORG/REPO[@REVISION]; a checkpoint with --to-torch and --to-hub-folder",
     )
     parser.add_argument(
         "out",
@@ -46,6 +47,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="with these two: the moving average of the parameters",
     )
     parser.add_argument("--model", choices=list_models(), help="the variant that it must be")
+    parser.add_argument(
+        "--num-heads",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="attention heads of each stage, which the tensors do not show",
+    )
+    parser.add_argument(
+        "--from",
+        dest="from_key",
+        metavar="KEY",
+        help="what the state dict stands under, where a file holds several",
+    )
     parser.add_argument("--prefix", help="of the network's tensors, where a file holds several")
     parser.add_argument("--drop-head", action="store_true", help="leave the classifier out")
     parser.add_argument(

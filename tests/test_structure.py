@@ -66,7 +66,7 @@ NOT_REACHED = {
 # What only these files and folders import.
 RESERVED = {
     "orbax": ("adapters/orbax.py", "checkpoints/"),
-    "torch": ("adapters/torch.py", "convert/torch_files.py", "convert/torch_reference.py"),
+    "torch": ("convert/torch_files.py", "convert/torch_reference.py"),
     "huggingface_hub": ("hub/fetching.py",),
     "tensorflow": (),
     "grain": ("adapters/grain.py", "data/"),

@@ -14,7 +14,7 @@ from shunted_jax.hub.shared_folder import write_shared
 from shunted_jax.pretrained import read_network, variables_of
 
 # By which each kind of file is read; all others are PyTorch's.
-_LOADERS = {".safetensors": "safetensors.torch.load_file", ".pdparams": "paddle.load"}
+_LOADERS = {".safetensors": "safetensors.numpy.load_file", ".pdparams": "paddle.load"}
 
 
 def export_file(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shunted_jax.convert.cleaning import COUNTER
+from shunted_jax.convert.names import COUNTER
 
 _STATISTICS = {".running_mean": "._mean", ".running_var": "._variance"}
 _TABLE = "StructuredToParameterName@@"

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from shunted_jax.checkpoints import Metadata, Weights, check_free
+from shunted_jax.convert.files import reading
 from shunted_jax.convert.state_dict import load_state_dict, to_torch
 from shunted_jax.convert.torch_files import write_tensors
 from shunted_jax.errors import UserError
@@ -81,5 +82,6 @@ def read_shared(path: str | os.PathLike) -> Weights:
     meta = config.metadata()
     model = network_of(meta.model, config.path)
     config.check(model)
-    tensors, _ = read_weight_files(folder / weights_among(os.listdir(folder), path))
-    return Weights(**load_state_dict(model, tensors), meta=meta)
+    with reading(path):
+        loaded, _ = read_weight_files(folder / weights_among(os.listdir(folder), path))
+        return Weights(**load_state_dict(model, loaded.value), meta=meta)

@@ -4,9 +4,8 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
-from shunted_jax.convert.torch_files import read_tensors
+from shunted_jax.convert.files import Loaded, read_file
 from shunted_jax.errors import UserError
 from shunted_jax.hub.address import hub_address
 from shunted_jax.hub.config_file import ConfigFile, read_config
@@ -20,13 +19,13 @@ class Source:
     """What was found.
 
     Attributes:
-        tensors: as `read_tensors` returns them.
+        loaded: as `read_file` returns it.
         files: that they were in.
         config: the `config.json` beside them; None where there is none, or a single file was given.
         hub: of a hub's repository, its `repository` and `revision`, the commit; else empty.
     """
 
-    tensors: Any
+    loaded: Loaded
     files: list[Path]
     config: ConfigFile | None = None
     hub: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -47,7 +46,7 @@ class Source:
 
 
 def read_source(source: str | os.PathLike, out: str | os.PathLike) -> Source:
-    """Reads weights, wherever they lie.
+    """Reads weights, wherever they lie; to be called, and their numbers read, within `reading`.
 
     Args:
         source: a file, a folder, or an address such as hf://ORG/REPO.
@@ -60,10 +59,10 @@ def read_source(source: str | os.PathLike, out: str | os.PathLike) -> Source:
     address = hub_address(source)
     folder = fetch(address) if address else Path(source)
     if not folder.is_dir():
-        return Source(read_tensors(folder), [folder])
+        return Source(read_file(folder), [folder])
     first = weights_among([entry.name for entry in folder.iterdir()], folder)
     if first is None:
         raise UserError(why_not_read(folder, os.fspath(out)))
-    tensors, files = read_weight_files(folder / first)
+    loaded, files = read_weight_files(folder / first)
     hub = {"repository": address.repository, "revision": folder.name} if address else {}
-    return Source(tensors, files, read_config(folder), hub)
+    return Source(loaded, files, read_config(folder), hub)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shunted_jax.convert.torch_files import read_tensors
+from shunted_jax.convert.files import Loaded, read_file, reading
 from shunted_jax.errors import UserError, some
 from shunted_jax.hub.json_file import read_object
 
@@ -43,21 +43,22 @@ def files_of(first: Path) -> list[str]:
     return sorted(set(_weight_map(first).values())) if _is_index(first) else [first.name]
 
 
-def read_weight_files(first: Path) -> tuple[dict[str, Any], list[Path]]:
+def read_weight_files(first: Path) -> tuple[Loaded, list[Path]]:
     """Reads a folder's tensors.
 
     Args:
         first: the file of weights, or the index of several.
 
     Returns:
-        What the files hold, as `read_tensors` returns it, and the files.
+        What the files hold, as `read_file` returns it, and the files. To be called, and the
+        tensors' numbers read, within `reading`.
 
     Raises:
         UserError: a file is missing or cannot be read, or holds other tensors than the index says.
     """
     files = [first.parent / name for name in files_of(first)]
     if not _is_index(first):
-        return read_tensors(first), files
+        return read_file(first), files
     if missing := [file.name for file in files if not file.exists()]:
         raise UserError(
             f"{first} lists {len(files)} files, and {some(missing)} "
@@ -65,7 +66,8 @@ def read_weight_files(first: Path) -> tuple[dict[str, Any], list[Path]]:
         )
     listed, tensors, found_in = _weight_map(first), {}, {}
     for file in files:
-        part = read_tensors(file)
+        with reading(file):
+            part, kind = read_file(file)
         if not all(hasattr(tensor, "shape") for tensor in _values(part, file)):
             raise UserError(f"{file} holds more than tensors, and {first.name} lists those alone")
         if twice := [name for name in part if name in tensors]:
@@ -83,7 +85,7 @@ def read_weight_files(first: Path) -> tuple[dict[str, Any], list[Path]]:
             f"{listed.get(name, 'none')}, and {name} is in {found_in.get(name, 'none')} (of "
             f"{len(names):,} tensors, {len(differing):,} are so); download the folder again"
         )
-    return tensors, files
+    return Loaded(tensors, f"{len(files)} files, each {kind}"), files
 
 
 def _values(part: Any, file: Path) -> Collection[Any]:
