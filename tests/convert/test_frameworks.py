@@ -177,7 +177,7 @@ def test_what_stands_beside_the_weights_does_not_matter(kind, weights, told, tmp
 
 @pytest.fixture(scope="module")
 def network(weights):
-    from tests.torch_reference import TorchShunted
+    from shunted_jax.convert.torch_reference import TorchShunted
 
     network = TorchShunted(**{**SMALLEST, "in_channels": 3})
     network.load_state_dict(tensors_of(weights))
