@@ -4,9 +4,10 @@ import pickle
 
 import numpy as np
 
+import convert_weights
 import shunted_jax
 from shunted_jax.convert.torch_files import write_tensors
-from tests.convert.files import small_weights
+from tests.convert.files import FIELDS, assert_holds, save, small_weights, to_torch_tensors
 
 
 def test_names_and_layouts_are_paddles(tmp_path):
@@ -32,3 +33,16 @@ def test_names_and_layouts_are_paddles(tmp_path):
     assert found["block1.0.mlp.fc1.weight"].shape == (64, 128)
     assert found["block1.0.attn.sr1.weight"].shape == (64, 64, 4, 4)
     assert found["patch_embed1.conv.1._mean"].shape == (64,)
+
+
+def test_what_is_written_is_read(tmp_path):
+    weights = small_weights()
+    save(to_torch_tensors(weights), tmp_path / "w.safetensors", "safetensors")
+    for arguments in (
+        ["w.safetensors", "out"],
+        ["--to-torch", "out", "w.pdparams"],
+        ["w.pdparams", "again"],
+    ):
+        names = [n if n.startswith("--") else str(tmp_path / n) for n in arguments]
+        assert convert_weights.main(names) == 0
+    assert_holds(tmp_path / "again", weights, **FIELDS)
