@@ -7,7 +7,7 @@ from etils import epath
 
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.errors import UserError
-from shunted_jax.storage import absolute, reachable
+from shunted_jax.storage import absolute, reachable, written_aside
 
 
 def test_folders_are_not_looked_at(tmp_path):
@@ -46,3 +46,25 @@ def test_buckets_that_cannot_be_seen_are_named(monkeypatch):
     monkeypatch.setattr(type(epath.Path("gs://x")), "exists", refuse)
     with pytest.raises(UserError, match=r"^gs://run cannot be reached: OSError: .* gs://run; `gc"):
         reachable("gs://run/x")
+
+
+def test_what_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "x")
+    path.write_text("old")
+    rename = type(path).rename
+
+    def fails_for_what_is_new(self, target):
+        if "incomplete" in self.name:
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(path), "rename", fails_for_what_is_new)
+    with pytest.raises(OSError, match="no"), written_aside(path) as beside:
+        beside.write_text("new")
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+    monkeypatch.undo()
+    with written_aside(path) as beside:
+        beside.write_text("new")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
