@@ -41,7 +41,7 @@ test: $(VENV)/installed-for-tests
 
 # Exact outputs of T, whole runs, going on, checkpoints, conversion, data, what leans on packages.
 QUICK_TESTS := tests/models/test_golden.py tests/training/test_loop.py \
-  tests/training/recovery/test_resume.py tests/checkpoints tests/adapters tests/convert \
+  tests/training/recovery/test_resume.py tests/checkpoints tests/adapters tests/convert tests/hub \
   tests/data/test_decoding.py tests/data/test_digits.py tests/data/test_pipeline.py \
   tests/commands/test_train.py tests/test_pretrained.py
 

@@ -1,7 +1,7 @@
 """Errors whose message is all that a user needs to see, what led to one, and words for messages."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from shunted_jax.adapters.tensorstore import without_spec
 
@@ -52,6 +52,12 @@ def in_a_line(error: BaseException) -> str:
     """Returns what kind of error it is and what it says first."""
     lines = without_spec(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {(lines or ['no more is known'])[0][:300]}"
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """Returns the first names of a list that may be long, and how many there are besides."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def nearest(name: str, known: Iterable[str], kind: str = "names") -> str:

@@ -1,4 +1,4 @@
-"""Parameters that were trained before, in one line for anyone's Flax code: no torch, no network.
+"""Parameters that were trained before, in one line for anyone's Flax code: no torch.
 
 Fine-tuning, scoring and the export to PyTorch read them here, too.
 """
@@ -14,6 +14,7 @@ from flax import traverse_util
 
 from shunted_jax.checkpoints import Weights, read_weights
 from shunted_jax.errors import UserError
+from shunted_jax.hub.shared_folder import is_shared, read_shared
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import differences_between, network_of, variant_of
 from shunted_jax.models.channels import with_stem_for
@@ -43,7 +44,9 @@ def load_pretrained(
         logits = model.apply(variables, images)
 
     Args:
-        path: what `convert_weights.py` wrote, or a training run's folder; local or in a bucket.
+        path: what `convert_weights.py` wrote, or a training run's folder, local or in a bucket; or
+            hf://ORG/REPO, or hf://ORG/REPO@REVISION, where there is what its `--to-hub-folder`
+            wrote.
         num_classes: None keeps the head as it is; another number than the checkpoint's gives a
             freshly initialised head, with a warning; 0 leaves the head out.
         key: decides a new head, which is the one that `model.init(key, images)` draws; None takes
@@ -69,7 +72,7 @@ def load_pretrained(
         RunError: the checkpoint cannot be read, for a reason that may pass.
     """
     check_known_fields(fields)
-    weights = read_weights(path, step)
+    weights = _read(path, step)
     saved = network_of(weights.meta.model, path)
     if num_classes is not None:
         fields["num_classes"] = num_classes
@@ -102,7 +105,7 @@ def read_network(
         UserError: there is no checkpoint, or it does not hold what it says.
         RunError: it cannot be read, for a reason that may pass.
     """
-    weights = read_weights(path, step)
+    weights = _read(path, step)
     model = network_of(weights.meta.model, path)
     leaves = traverse_util.flatten_dict(variables_of(weights, path))
     if problems := _problems(leaves, abstract_variables(model)):
@@ -171,6 +174,14 @@ def _with_channels(
         *(path, before, now, how),
     )
     return weights.changed(lambda params: with_stem_for(params, now))
+
+
+def _read(path: str | os.PathLike, step: int | str) -> Weights:
+    if not is_shared(path):
+        return read_weights(path, step)
+    if isinstance(step, int):
+        raise UserError(f"{path} is no run's: there is no step {step} to choose in it")
+    return read_shared(path)
 
 
 def _problems(leaves, wanted) -> str:

@@ -68,6 +68,20 @@ def as_text(path: str | os.PathLike | None) -> str | None:
     return None if path is None else os.fspath(as_path(path))
 
 
+def on_disk(path: str | os.PathLike) -> epath.Path:
+    """Returns `as_path` of what can lie on this machine alone, such as PyTorch's files.
+
+    Raises:
+        UserError: it is in a bucket, or as `as_path` says.
+    """
+    if in_bucket(path):
+        raise UserError(
+            f"{path}: PyTorch's files are read and written on this machine; copy them from or to "
+            "a bucket yourself"
+        )
+    return as_path(path)
+
+
 def reachable(path: str | os.PathLike) -> epath.Path:
     """Returns `path`, as one reads and writes folders and buckets alike.
 
@@ -82,6 +96,11 @@ def reachable(path: str | os.PathLike) -> epath.Path:
         return found
     scheme, _, rest = os.fspath(path).partition("://")
     bucket = rest.partition("/")[0]
+    if scheme == "hf":
+        raise UserError(
+            f"{path}: a hub is read from, and nothing else; convert_weights.py --to-hub-folder "
+            "writes a folder, which `hf upload` takes there"
+        )
     if scheme != "gs" or not bucket:
         raise _other_address(path)
     if not any(map(importlib.util.find_spec, ("gcsfs", "tensorflow"))):

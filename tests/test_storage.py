@@ -9,7 +9,14 @@ from etils import epath
 from shunted_jax.adapters.etils import Folder
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.errors import UserError
-from shunted_jax.storage import absolute, as_path, as_text, reachable, replace_text
+from shunted_jax.storage import (
+    absolute,
+    as_path,
+    as_text,
+    reachable,
+    replace_text,
+    written_aside,
+)
 
 
 def test_folders_are_not_looked_at(tmp_path):
@@ -101,3 +108,25 @@ def test_files_are_written_as_a_whole(tmp_path):
         assert reader.read() == "before, and longer"
     assert path.read_text() == "after"
     assert list(tmp_path.iterdir()) == [tmp_path / "eval.json"]
+
+
+def test_what_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "x")
+    path.write_text("old")
+    rename = type(path).rename
+
+    def fails_for_what_is_new(self, target):
+        if "incomplete" in self.name:
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(path), "rename", fails_for_what_is_new)
+    with pytest.raises(OSError, match="no"), written_aside(path) as beside:
+        beside.write_text("new")
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+    monkeypatch.undo()
+    with written_aside(path) as beside:
+        beside.write_text("new")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]

@@ -21,7 +21,8 @@ _LOCKS = {*_STORAGE, "locks"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
 _DATA = {*_CONFIG, *_STORAGE, "names", "terminal", "data"}
-_WEIGHTS = {*_NETWORK, *_LOCKS, "checkpoints", "convert", "pretrained"}
+_HUB = {*_NETWORK, *_LOCKS, "terminal", "checkpoints", "convert", "hub"}
+_WEIGHTS = {*_HUB, "pretrained"}
 _REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "names", "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
 _STEP = {*_TASKS, "training/devices", "training/step"}
@@ -45,8 +46,9 @@ MAY_REACH = {
     "data": _DATA,
     "augment": _CONFIG,
     "checkpoints": {*_NETWORK, *_LOCKS},
-    "pretrained": {*_NETWORK, *_LOCKS, "checkpoints"},
-    "convert": {*_NETWORK, *_LOCKS, "checkpoints", "pretrained"},
+    "convert": {*_NETWORK, *_STORAGE},
+    "hub": _HUB,
+    "pretrained": _WEIGHTS,
     "reporting": _REPORTING,
     "tasks": _TASKS,
     "training/devices": _CONFIG,
@@ -70,7 +72,8 @@ NOT_REACHED = {
 # What only these files and folders import.
 RESERVED = {
     "orbax": ("adapters/orbax.py", "checkpoints/"),
-    "torch": ("adapters/torch.py", "convert/torch_files.py"),
+    "torch": ("convert/torch_files.py", "convert/torch_reference.py"),
+    "huggingface_hub": ("hub/fetching.py",),
     "tensorflow": (),
     "grain": ("adapters/grain.py", "data/"),
 }

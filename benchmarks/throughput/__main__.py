@@ -6,13 +6,13 @@
     python -m benchmarks.throughput --cases=growth --contestants=ours --plot=growth.png
     python -m benchmarks.throughput --cases=shunted_b,inference,16,224,float32
 
-The PyTorch network is that of tests/torch_reference.py, written from the specification. Contestants
-are processes of their own, with the same number of threads and the same environment. On a CPU they
-run in turn, round by round; on a GPU each is alone. Shown is for each case ours over the best of
-the others: the median and quartiles of the rounds' ratios; then each one's median of images a
-second. One that fails or runs out of its time loses its row alone. What `--minutes` left out is
-said at the end. `JAX_COMPILATION_CACHE_DIR` and `TORCHINDUCTOR_CACHE_DIR` let a second run start
-from what the first one compiled.
+The PyTorch network is that of shunted_jax/convert/torch_reference.py, written from the
+specification. Contestants are processes of their own, with the same number of threads and the same
+environment. On a CPU they run in turn, round by round; on a GPU each is alone. Shown is for each
+case ours over the best of the others: the median and quartiles of the rounds' ratios; then each
+one's median of images a second. One that fails or runs out of its time loses its row alone. What
+`--minutes` left out is said at the end. `JAX_COMPILATION_CACHE_DIR` and `TORCHINDUCTOR_CACHE_DIR`
+let a second run start from what the first one compiled.
 """
 
 import argparse

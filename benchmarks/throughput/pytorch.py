@@ -6,8 +6,8 @@ from torch.nn import functional
 from benchmarks.throughput.cases import Case
 from benchmarks.throughput.contestants import Contestant
 from benchmarks.throughput.inputs import draw
+from shunted_jax.convert.torch_reference import TorchShunted
 from shunted_jax.models.registry import VARIANTS
-from tests.torch_reference import TorchShunted
 
 _MODES = {"CUDA graphs": "reduce-overhead", "max-autotune": "max-autotune"}
 

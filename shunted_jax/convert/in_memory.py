@@ -16,6 +16,7 @@ def from_torch(
     *,
     model: str | None = None,
     num_heads: tuple[int, ...] | None = None,
+    from_key: str | None = None,
     prefix: str | None = None,
     drop_head: bool = False,
     ignore_unexpected: bool = False,
@@ -27,9 +28,10 @@ def from_torch(
     Args:
         state_dict: names to arrays (in PyTorch: `{k: v.numpy() for k, v in
             net.state_dict().items()}`), under the published names or one of the variations that
-            `cleaning.py` knows.
+            `names.py` knows.
         model: the variant that it must be, such as "shunted_t"; None finds out.
         num_heads: attention heads of each stage; None takes the variant's, or channels / 32.
+        from_key: what the state dict stands under, where the mapping holds several: "model_ema".
         prefix: of the network's tensors, where the state dict holds several networks.
         drop_head: leave the classifier out.
         ignore_unexpected: leave out tensors that are not the network's instead of refusing them.
@@ -49,6 +51,7 @@ def from_torch(
         _with_arrays(state_dict),
         model=model,
         num_heads=num_heads,
+        from_key=from_key,
         prefix=prefix,
         drop_head=drop_head,
         ignore_unexpected=ignore_unexpected,

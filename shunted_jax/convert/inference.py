@@ -77,7 +77,8 @@ def infer_fields(
 
     if num_heads is None:
         heads_of = create_model(model).num_heads if model else ()
-        num_heads = heads_of or tuple(_heads(dim, at) for at, dim in enumerate(embed_dims, 1))
+        shunted = [ratio > 1 for ratio in sr_ratios]
+        num_heads = heads_of or tuple(map(_heads, embed_dims, shunted, range(1, stages + 1)))
     fields = {
         "depths": tuple(depths),
         "embed_dims": tuple(embed_dims),
@@ -94,12 +95,14 @@ def infer_fields(
     return fields
 
 
-def _heads(dim: int, stage: int) -> int:
-    if dim % _HEAD_DIM:
+def _heads(dim: int, shunted: bool, stage: int) -> int:
+    # Shunted attention has as many coarse heads as fine ones.
+    if dim % _HEAD_DIM or (shunted and dim // _HEAD_DIM % 2):
         raise UserError(
-            f"stage {stage} is {dim} channels wide, which heads of {_HEAD_DIM} channels do not "
-            "divide, and the tensors do not show how many heads there are: give --model, or "
-            "num_heads in Python"
+            f"stage {stage} is {dim} channels wide, which are no "
+            + ("even number of " if shunted else "")
+            + f"heads of {_HEAD_DIM} channels, and the tensors do not show how many heads there "
+            "are: give --model or --num-heads (num_heads in Python)"
         )
     return dim // _HEAD_DIM
 

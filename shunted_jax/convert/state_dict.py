@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from shunted_jax.convert.cleaning import COUNTER, Cleaned, clean
+from shunted_jax.convert.cleaning import Cleaned, clean
+from shunted_jax.convert.finding import Found, find_state_dict
 from shunted_jax.convert.inference import infer_fields
 from shunted_jax.convert.key_map import key_map
+from shunted_jax.convert.names import COUNTER
+from shunted_jax.convert.pickles import Stored
 from shunted_jax.errors import UserError
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import variant_of
 from shunted_jax.models.variables import abstract_variables
 
-StateDict = Mapping[str, np.ndarray]
+StateDict = Mapping[str, Any]  # arrays, or what becomes one by numpy.asarray
 Variables = dict[str, Any]
 
 _MOST_LISTED = 40
@@ -29,6 +32,7 @@ class Conversion:
         model: the network that the tensors belong to.
         variables: {"params", "batch_stats"}, nested dicts of numpy arrays.
         variant: the published variant's name, or "custom".
+        found: where the state dict stood, and what stood beside it.
         cleaned: what was unwrapped, stripped, renamed and left out on the way.
         head_left_out: whether a head was dropped because that was asked for.
     """
@@ -36,6 +40,7 @@ class Conversion:
     model: ShuntedTransformer
     variables: Variables
     variant: str
+    found: Found
     cleaned: Cleaned
     head_left_out: bool
 
@@ -45,6 +50,7 @@ def convert_state_dict(
     *,
     model: str | None = None,
     num_heads: tuple[int, ...] | None = None,
+    from_key: str | None = None,
     prefix: str | None = None,
     drop_head: bool = False,
     ignore_unexpected: bool = False,
@@ -55,6 +61,8 @@ def convert_state_dict(
         state_dict: names to arrays, possibly wrapped, prefixed or renamed.
         model: the variant that it must be; None finds out.
         num_heads: attention heads of each stage; None takes the variant's, or channels / 32.
+        from_key: what the state dict stands under, where there are several; None takes the plain
+            one.
         prefix: of the network's tensors, where the file holds several.
         drop_head: leave the classifier out.
         ignore_unexpected: leave out tensors that are not the network's instead of refusing them.
@@ -65,7 +73,8 @@ def convert_state_dict(
     Raises:
         UserError: it is not a Shunted Transformer's, or does not fit; all problems are listed.
     """
-    cleaned = clean(state_dict, prefix)
+    found = find_state_dict(state_dict, from_key)
+    cleaned = clean(found, prefix)
     tensors = dict(cleaned.tensors)
     has_head = any(name.startswith("head.") for name in tensors)
     if drop_head:
@@ -82,7 +91,7 @@ def convert_state_dict(
         cleaned, tensors = dataclasses.replace(cleaned, ignored=ignored, foreign=()), kept
     variables = load_state_dict(network, tensors, foreign=cleaned.foreign)
     variant = variant_of(network) or "custom"
-    return Conversion(network, variables, variant, cleaned, drop_head and has_head)
+    return Conversion(network, variables, variant, found, cleaned, drop_head and has_head)
 
 
 def load_state_dict(
@@ -104,13 +113,13 @@ def load_state_dict(
     """
     shapes = abstract_variables(model)
     unused = {name for name in state_dict if not name.endswith(COUNTER)}
-    leaves, problems = {}, []
-    for entry in key_map(model):
+    entries, problems = key_map(model), []
+    for entry in entries:
         if entry.torch_name not in unused:
             problems.append(f"missing     {entry.torch_name}")
             continue
         unused.remove(entry.torch_name)
-        tensor, wanted = np.asarray(state_dict[entry.torch_name]), shapes[entry.path]
+        tensor, wanted = state_dict[entry.torch_name], shapes[entry.path]
         torch_shape = entry.to_torch(np.broadcast_to(np.int8(0), wanted.shape)).shape
         if tensor.shape != torch_shape:
             problems.append(
@@ -119,11 +128,14 @@ def load_state_dict(
             )
         elif not _is_real(tensor):
             problems.append(f"wrong type  {entry.torch_name}: {tensor.dtype}, not floating point")
-        else:
-            leaves[entry.path] = entry.to_flax(tensor.astype(wanted.dtype))
     problems += [f"unexpected  {name}" for name in sorted(unused | set(foreign))]
     if problems:
         raise UserError(_listing(problems))
+    # Nothing is read before all is known to fit: sizes that lie are refused without their numbers.
+    leaves = {}
+    for entry in entries:
+        numbers = _read(state_dict[entry.torch_name], shapes[entry.path].dtype)
+        leaves[entry.path] = entry.to_flax(numbers)
     return traverse_util.unflatten_dict(leaves)
 
 
@@ -156,9 +168,15 @@ def to_torch(
     return state_dict
 
 
-def _is_real(tensor: np.ndarray) -> bool:
-    # bfloat16 is no kind of numpy's own, and casts to float32 without loss.
-    return tensor.dtype.kind == "f" or tensor.dtype.name == "bfloat16"
+def _is_real(tensor: Any) -> bool:
+    # Those of machine learning are no kind of numpy's own, and cast to float32 without loss.
+    return tensor.dtype.kind == "f" or tensor.dtype.name.startswith(("bfloat", "float8"))
+
+
+def _read(tensor: Any, dtype: np.dtype) -> np.ndarray:
+    """Returns a tensor's numbers in memory of their own: one tensor of a file at a time."""
+    with np.errstate(over="ignore", invalid="ignore"):  # the account says what is not finite
+        return np.asarray(tensor).astype(dtype, copy=not isinstance(tensor, Stored))
 
 
 def _listing(problems: list[str]) -> str:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import convert_weights
+import shunted_jax
 from tests.golden.fill import fill
 
 torch = pytest.importorskip("torch")
@@ -18,10 +20,21 @@ FIELDS = {
     "num_classes": 5,
 }
 
+# The smallest one that the tensors alone tell everything of.
+SMALLEST = {
+    "depths": (1,),
+    "embed_dims": (64,),
+    "num_heads": (2,),
+    "mlp_ratios": (1,),
+    "sr_ratios": (2,),
+    "num_stem_convs": 0,
+    "num_classes": 5,
+}
+
 
 def small_weights(seed=0, **changes):
     """Returns the network's tensors as numpy arrays under the published names."""
-    from tests.torch_reference import TorchShunted
+    from shunted_jax.convert.torch_reference import TorchShunted
 
     shapes = {n: t.shape for n, t in TorchShunted(**{**FIELDS, **changes}).state_dict().items()}
     return {name: fill(name, shape, seed) for name, shape in shapes.items()}
@@ -44,3 +57,20 @@ def save(saved, path, kind="zip"):
     else:
         torch.save(saved, path, _use_new_zipfile_serialization=kind == "zip")
     return path
+
+
+def convert(*arguments, status=0):
+    """Runs the command."""
+    assert convert_weights.main([str(argument) for argument in arguments]) == status
+
+
+def assert_holds(folder, weights, **fields):
+    """Checks that a checkpoint holds `weights` exactly, of `SMALLEST` or as `fields` say."""
+    model, variables = shunted_jax.load_pretrained(folder)
+    for name, value in {**SMALLEST, **fields}.items():
+        assert getattr(model, name) == value, name
+    back = shunted_jax.to_torch(model, variables, num_batches_tracked=1000)
+    assert list(back) == list(weights)
+    for name, tensor in weights.items():
+        assert back[name].dtype == tensor.dtype, name
+        np.testing.assert_array_equal(back[name], tensor, err_msg=name)

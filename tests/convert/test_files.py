@@ -11,32 +11,20 @@ import numpy as np
 import pytest
 from etils import epath
 
-import convert_weights
 import shunted_jax
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.locks import alone_at
 from shunted_jax.models.architecture import architecture_of
-from tests.convert.files import FIELDS, save, small_weights, to_torch_tensors, torch
+from tests.convert import files
+from tests.convert.files import FIELDS, convert, save, small_weights, to_torch_tensors, torch
 from tests.golden.cases import case_inputs, load, logits_and_maps, state_dict
 
 REPOSITORY = Path(__file__).parent.parent.parent
 BOTH = pytest.mark.parametrize("kind", ["zip", "legacy"])
 
 
-def convert(*arguments, status=0):
-    assert convert_weights.main([str(argument) for argument in arguments]) == status
-
-
 def assert_holds(folder, weights, **fields):
-    """Checks that a converted checkpoint holds exactly `weights`."""
-    model, variables = shunted_jax.load_pretrained(folder)
-    for name, value in {**FIELDS, **fields}.items():
-        assert getattr(model, name) == value, name
-    back = shunted_jax.to_torch(model, variables, num_batches_tracked=1000)
-    assert list(back) == list(weights)
-    for name, tensor in weights.items():
-        assert back[name].dtype == tensor.dtype, name
-        np.testing.assert_array_equal(back[name], tensor, err_msg=name)
+    files.assert_holds(folder, weights, **{**FIELDS, **fields})
 
 
 @pytest.mark.parametrize("case", ["eval_shunted_t_224", "eval_shunted_s_224", "eval_shunted_b_224"])
@@ -159,15 +147,15 @@ def test_head_is_dropped_on_demand(tmp_path, capsys):
 def test_further_tensors_are_refused_unless_told_otherwise(kind, tmp_path, capsys):
     weights = small_weights()
     tensors = {f"backbone.{name}": t for name, t in to_torch_tensors(weights).items()}
-    tensors |= {"decode_head.conv.weight": torch.ones(3), "backbone.message_tokens": torch.ones(2)}
+    tensors |= {"projector.conv.weight": torch.ones(3), "backbone.message_tokens": torch.ones(2)}
     save(tensors, tmp_path / "w.pth", kind)
     convert(tmp_path / "w.pth", tmp_path / "out", status=2)
     said = capsys.readouterr().err
-    assert "unexpected  decode_head.conv.weight" in said
+    assert "unexpected  projector.conv.weight" in said
     assert "unexpected  message_tokens" in said
     assert list(tmp_path.iterdir()) == [tmp_path / "w.pth"]
     convert(tmp_path / "w.pth", tmp_path / "out", "--ignore-unexpected")
-    assert "left out    decode_head.conv.weight, message_tokens\n" in capsys.readouterr().out
+    assert "left out    projector.conv.weight, message_tokens\n" in capsys.readouterr().out
     assert_holds(tmp_path / "out", weights)
 
 

@@ -69,9 +69,6 @@ def test_pytorchs_tensors_are_taken_as_they_are():
 def test_the_signature_says_what_can_be_asked_for():
     with pytest.raises(TypeError, match="unexpected keyword argument 'num_class'"):
         shunted_jax.from_torch({}, num_class=5)
-    names = ["state_dict", "model", "num_heads", "prefix", "drop_head", "ignore_unexpected"]
-    assert list(inspect.signature(shunted_jax.from_torch).parameters) == [
-        *names,
-        "num_classes",
-        "key",
-    ]
+    names = ["state_dict", "model", "num_heads", "from_key", "prefix", "drop_head"]
+    names += ["ignore_unexpected", "num_classes", "key"]
+    assert list(inspect.signature(shunted_jax.from_torch).parameters) == names

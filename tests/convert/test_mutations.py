@@ -12,11 +12,9 @@ import pytest
 
 import convert_weights
 import shunted_jax
-from tests.convert.files import save, small_weights, to_torch_tensors, torch
+from tests.convert.files import SMALLEST, save, small_weights, to_torch_tensors, torch
 
 COUNT = int(os.environ.get("SHUNTED_JAX_MUTATIONS", "60"))
-SMALLEST = {"depths": (1,), "embed_dims": (64,), "num_heads": (2,)}
-SMALLEST |= {"mlp_ratios": (1,), "sr_ratios": (2,), "num_stem_convs": 0}
 
 
 def flip_bits(path, tensors, rng):

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 def reference(fields, seed=0):
     """Returns the PyTorch network with `fill`'s weights, and those under their names."""
-    from tests.torch_reference import TorchShunted
+    from shunted_jax.convert.torch_reference import TorchShunted
 
     network = TorchShunted(**fields)
     weights = {name: fill(name, t.shape, seed) for name, t in network.state_dict().items()}
@@ -30,7 +30,7 @@ def to_nchw(images):
 
 
 def test_reference_agrees_with_published_model():
-    from tests.torch_reference import TorchShunted
+    from shunted_jax.convert.torch_reference import TorchShunted
 
     for case in EVAL_CASES:
         golden = load(case)

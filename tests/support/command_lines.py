@@ -21,7 +21,7 @@ import sys
 import traceback
 
 import shunted_jax.commands.report
-import shunted_jax.convert.command
+import shunted_jax.commands.convert
 import shunted_jax.training.scoring
 
 command_lines = json.loads(sys.argv[1])
