@@ -14,6 +14,7 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
 }
 _ARCHIVES = {b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x"), b"Rar!\x1a\x07": ("RAR", "unrar x")}
+_UNPACK = "unpack it, and convert what is in it"
 _TAR = slice(257, 262)
 _DCP = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pth"
 _STATE_DICT = 'in the program that made it, paddle.save(network.state_dict(), "weights.pdparams")'
@@ -74,8 +75,8 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
             f"import torch; torch.save(torch.export.load({str(path)!r}).state_dict, 'weights.pth')"
         )
         raise UserError(
-            f"{path} is a program of torch.export: python -c {shlex.quote(code)} makes a file of "
-            "its weights"
+            f"{path} is a program of torch.export: make a file of its weights with\n  python -c "
+            + shlex.quote(code)
         )
     if names and all(name.endswith(".npy") for name in names):
         code = (
@@ -83,12 +84,12 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
             f"s.save_file(dict(numpy.load({str(path)!r})), 'weights.safetensors')"
         )
         raise UserError(
-            f"{path} is an archive of numpy's: python -c {shlex.quote(code)} makes a readable one"
+            f"{path} is an archive of numpy's: make a readable file of it with\n  python -c "
+            + shlex.quote(code)
         )
     inside = ", ".join(names[:4]) or "nothing"
     raise UserError(
-        f"{path} is a zip archive around other files: unzip {quoted}, and convert what is in it "
-        f"({inside})"
+        f"{path} is a zip archive around other files ({inside}): {_UNPACK}\n  unzip {quoted}"
     )
 
 
@@ -123,17 +124,19 @@ def _no_weights(path: Path, start: bytes) -> str | None:
 def _packed(path: Path, start: bytes) -> str | None:
     quoted = shlex.quote(str(path))
     if start[_TAR] == b"ustar":
-        return f"is a tar archive around other files: tar -xf {quoted}, and convert what is in it"
+        return f"is a tar archive around other files: {_UNPACK}\n  tar -xf {quoted}"
     for signature, (name, command) in _PACKED.items():
         if start.startswith(signature):
             if ".tar" in path.suffixes or path.suffix == ".tgz":
-                return f"is a tar archive, packed with {name}: tar -xf {quoted}"
+                return f"is a tar archive, packed with {name}: {_UNPACK}\n  tar -xf {quoted}"
             packed = path.suffix in (".gz", ".bz2", ".xz", ".zst")
             out = path.with_suffix("") if packed else path.with_name(f"{path.name}.unpacked")
-            return f"is packed with {name}: {command} {quoted} > {shlex.quote(str(out))}"
+            return (
+                f"is packed with {name}: {_UNPACK}\n  {command} {quoted} > {shlex.quote(str(out))}"
+            )
     for signature, (name, command) in _ARCHIVES.items():
         if start.startswith(signature):
-            return f"is a {name} archive around other files: {command} {quoted}"
+            return f"is a {name} archive around other files: {_UNPACK}\n  {command} {quoted}"
     return None
 
 
@@ -143,7 +146,7 @@ def _dcp(path: Path, folder: Path) -> str:
 
 def _dcp_message(folder: Path) -> str:
     command = _DCP.format(folder=shlex.quote(str(folder)))
-    return f"is a part of torch.distributed.checkpoint's folder: {command} makes one file of it"
+    return f"is of torch.distributed.checkpoint: make one file of its folder with\n  {command}"
 
 
 def _from_onnx(path: Path) -> str:
