@@ -133,7 +133,7 @@ def _account(conversion: Conversion, kind: str, source: Any, out: Any) -> str:
     parameters = sum(leaf.size for leaf in jax.tree.leaves(conversion.variables["params"]))
     left_out = (["head"] if conversion.head_left_out else []) + list(cleaned.ignored)
     rows = {
-        "file": kind,
+        "file": kind + (" of Paddle's" if cleaned.paddle else ""),
         "variant": conversion.variant,
         "tensors": f"{len(leaves):,}",
         "parameters": f"{parameters:,}",
