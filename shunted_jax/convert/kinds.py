@@ -15,6 +15,7 @@ _PACKED = {
 }
 _ARCHIVES = {b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x"), b"Rar!\x1a\x07": ("RAR", "unrar x")}
 _UNPACK = "unpack it, and convert what is in it"
+_END_OF_ARCHIVE = 22  # bytes of the record that an archive ends with
 _TAR = slice(257, 262)
 _DCP = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pth"
 _STATE_DICT = 'in the program that made it, paddle.save(network.state_dict(), "weights.pdparams")'
@@ -59,7 +60,7 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     infos = archive.infolist()
     names = [info.filename for info in infos]
     quoted = shlex.quote(str(path))
-    if path.suffix == ".distcp" or min((info.header_offset for info in infos), default=0) > 0:
+    if path.suffix == ".distcp" or _follows_another(path, infos):
         raise UserError(_dcp(path, path.parent))
     if any(name.endswith(("/data.pkl", "\\data.pkl")) or name == "data.pkl" for name in names):
         if not any(name.endswith("/data.pkl") for name in names):
@@ -91,6 +92,16 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     raise UserError(
         f"{path} is a zip archive around other files ({inside}): {_UNPACK}\n  unzip {quoted}"
     )
+
+
+def _follows_another(path: Path, infos: list[zipfile.ZipInfo]) -> bool:
+    """Whether a file is several archives, one after the other."""
+    first = min((info.header_offset for info in infos), default=0)
+    if first < _END_OF_ARCHIVE:
+        return False
+    with path.open("rb") as file:
+        file.seek(first - _END_OF_ARCHIVE)
+        return file.read(4) == b"PK\x05\x06"
 
 
 def _no_weights(path: Path, start: bytes) -> str | None:

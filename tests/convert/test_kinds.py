@@ -70,7 +70,7 @@ DCP = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
         ("w.pt2", a_zip(w__models__model_DOT_json="{}"), "torch.export", "torch.export.load"),
         ("w.pt2", a_zip(serialized_exported_program_DOT_json="{}"), "torch.export", "torch.save"),
         ("w.distcp", a_zip(a__data_DOT_pkl="x"), "of torch.distributed.checkpoint", DCP),
-        ("w.pth", b"PK\x03\x04" + an_npz(), "of torch.distributed.checkpoint", DCP),
+        ("w.pth", an_npz() + an_npz(), "of torch.distributed.checkpoint", DCP),
         (".metadata", METADATA, "of torch.distributed.checkpoint", f"{DCP} {{folder}} weights.pth"),
         ("w.onnx", b"\x08\x08\x12\x07pytorch\x1a\x052.3.0", "an ONNX file", "onnx.load"),
         ("w.bin", b"\x08\x08\x12\x07pytorch\x1a\x052.3.0", "an ONNX file", "exported from"),

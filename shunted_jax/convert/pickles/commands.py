@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shunted_jax.convert.pickles.constructors import NEWOBJ, build
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record, UnreadableError
+from shunted_jax.convert.pickles.records import DamagedError, UnreadableError
 
 STOP = ord(".")
 _NEWEST_PROTOCOL = 5
@@ -115,7 +115,10 @@ def _build(m: Any) -> None:
 
 
 def _extension(m: Any, form: str) -> None:
-    m.push(Record(Global("copyreg", f"extension {m.number(form)}"), ()))
+    raise UnreadableError(
+        f"names something by copyreg's number {m.number(form)}, which only the program that made "
+        "it knows: save network.state_dict() alone"
+    )
 
 
 def _out_of_band(m: Any) -> None:
@@ -129,7 +132,7 @@ COMMANDS: dict[int, Callable[[Any], None]] = {
     ord(code): command
     for code, command in {
         "\x80": _proto,
-        "\x95": lambda m: m.take(8),  # how long the next stretch is: for reading ahead
+        "\x95": lambda m: m.enter_frame(m.number("<Q")),
         "N": lambda m: m.push(None),
         "\x88": lambda m: m.push(True),
         "\x89": lambda m: m.push(False),

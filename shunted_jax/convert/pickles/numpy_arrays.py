@@ -7,9 +7,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record
 from shunted_jax.convert.pickles.stored import Source, Span, Stored
 
+_ARRAY = Global("numpy", "ndarray")
 _MOST_AXES = 64
 _PLAIN = re.compile(r"[biufc](1|2|4|8|16)")
 # Beside numpy's own there are those that JAX brings.
@@ -87,7 +88,9 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
 
 def fill(target: Stored, state: tuple, source: Source) -> None:
     """Gives an array that `_reconstruct` made its numbers."""
-    _, shape, of, fortran, content = state
+    version, shape, of, fortran, content = state
+    if version not in (0, 1):
+        raise DamagedError("its pickle has an array in a form that numpy never wrote")
     if isinstance(content, list):  # an array of objects
         content = b""
     if not isinstance(content, (bytes, str, Span)):
@@ -95,7 +98,12 @@ def fill(target: Stored, state: tuple, source: Source) -> None:
     target.become(stored_array(source, shape, of, content, "F" if fortran else "C"))
 
 
-def _empty(call: Any) -> Stored:
+def _empty(call: Any) -> Any:
+    kind = call.arguments[0]
+    if not isinstance(kind, Global):
+        raise TypeError
+    if kind != _ARRAY:  # a matrix, a masked array
+        return Record(kind, call.arguments[1:])
     return Stored((0,), np.int8, lambda: np.zeros(0, np.int8))
 
 

@@ -123,7 +123,6 @@ INERT = {
     "persistent tuple": several(text("storage"), SYSTEM[:0] + name("torch", "X"), b"N") + b"Q",
     "pops nothing": b"0",
     "doubles nothing": b"2",
-    "a frame that lies": b"\x95" + struct.pack("<Q", 1 << 60) + b"N",
     "a name with a NUL": b"cos\x00\nsystem\n)R",
     "remembers far": b"Nr\xff\xff\xff\xff",
     "buffer": b"\x97",
@@ -150,6 +149,7 @@ BROKEN = {
     "a number that is not there": b"\x8b\xff\xff\xff\x7f",
     "a text that is not there": b"X\xff\xff\xff\x7f",
     "a byte array that is not there": b"\x96" + struct.pack("<Q", 1 << 40),
+    "a frame that lies": b"\x95" + struct.pack("<Q", 1 << 60) + b"N",
     "protocol 255": b"\x80\xff",
     "a number of a million digits": b"L" + b"9" * 1_000_000 + b"L\n",
     "no text": b"X\x01\x00\x00\x00\xff",
@@ -334,7 +334,10 @@ ARCHIVES = {
     ),
     "a member far away": with_end_changed(SOUND, 42, struct.pack("<I", 1 << 30)),
     "a member over another": with_end_changed(SOUND, 42, struct.pack("<I", 0)),
-    "a member with a password": with_end_changed(SOUND, 8, b"\x01\x00"),
+    "a member with half a password": with_end_changed(SOUND, 8, b"\x01\x00"),
+    "a member with a password": with_end_changed(
+        SOUND.replace(b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01"), 8, b"\x01\x00"
+    ),
     "a checksum that is wrong": with_end_changed(SOUND, 16, b"\x00\x00\x00\x00"),
 }
 FILES = {
