@@ -78,11 +78,6 @@ def _set_item(m: Any) -> None:
     m.set_items([key, value])
 
 
-def _append(m: Any) -> None:
-    value = m.stack.pop()
-    m.extend([value])
-
-
 def _find_on_stack(m: Any) -> None:
     name, module = m.stack.pop(), m.stack.pop()
     m.find(module, name)
@@ -171,7 +166,7 @@ COMMANDS: dict[int, Callable[[Any], None]] = {
         "l": lambda m: m.push(m.since_mark()),
         "}": lambda m: m.push({}),
         "d": _dict,
-        "a": _append,
+        "a": lambda m: m.extend([m.stack.pop()]),
         "e": lambda m: m.extend(m.since_mark()),
         "s": _set_item,
         "u": lambda m: m.set_items(m.since_mark()),

@@ -88,7 +88,7 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
 
 def fill(target: Stored, state: tuple, source: Source) -> None:
     """Gives an array that `_reconstruct` made its numbers."""
-    version, shape, of, fortran, content = state
+    version, shape, of, fortran, content = state if len(state) == 5 else (0, *state)
     if version not in (0, 1):
         raise DamagedError("its pickle has an array in a form that numpy never wrote")
     if isinstance(content, list):  # an array of objects
