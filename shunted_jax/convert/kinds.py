@@ -1,5 +1,6 @@
 """What a file is, by how it starts; and for what holds no state dict, how to come by one."""
 
+import json
 import shlex
 import zipfile
 from pathlib import Path
@@ -14,6 +15,17 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
 }
 _ARCHIVES = {b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x"), b"Rar!\x1a\x07": ("RAR", "unrar x")}
+_OF_EXPORT = ("models/model.json", "serialized_exported_program.json")
+_FROM_EXPORT = 'import torch; torch.save(torch.export.load(PATH).state_dict, "weights.pth")'
+_FROM_NUMPY = (
+    "import numpy, safetensors.numpy as s; "
+    's.save_file(dict(numpy.load(PATH)), "weights.safetensors")'
+)
+_FROM_ONNX = (
+    "import onnx, onnx.numpy_helper as h, safetensors.numpy as s; "
+    "tensors = onnx.load(PATH).graph.initializer; "
+    's.save_file({t.name: h.to_array(t) for t in tensors}, "weights.safetensors")'
+)
 _UNPACK = "unpack it, and convert what is in it"
 _END_OF_ARCHIVE = 22  # bytes of the record that an archive ends with
 _TAR = slice(257, 262)
@@ -69,24 +81,15 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
                 "program: torch.load and torch.save it again"
             )
         return
-    if any(
-        name.endswith(("models/model.json", "serialized_exported_program.json")) for name in names
-    ):
-        code = (
-            f"import torch; torch.save(torch.export.load({str(path)!r}).state_dict, 'weights.pth')"
-        )
+    if any(name.endswith(_OF_EXPORT) for name in names):
         raise UserError(
-            f"{path} is a program of torch.export: make a file of its weights with\n  python -c "
-            + shlex.quote(code)
+            f"{path} is a program of torch.export: make a file of its weights with\n  "
+            + _python(_FROM_EXPORT, path)
         )
     if names and all(name.endswith(".npy") for name in names):
-        code = (
-            "import numpy, safetensors.numpy as s; "
-            f"s.save_file(dict(numpy.load({str(path)!r})), 'weights.safetensors')"
-        )
         raise UserError(
-            f"{path} is an archive of numpy's: make a readable file of it with\n  python -c "
-            + shlex.quote(code)
+            f"{path} is an archive of numpy's: make a readable file of it with\n  "
+            + _python(_FROM_NUMPY, path)
         )
     inside = ", ".join(names[:4]) or "nothing"
     raise UserError(
@@ -123,7 +126,7 @@ def _no_weights(path: Path, start: bytes) -> str | None:
         return (
             "is an ONNX file, a computation whose weights go by other names: convert the "
             "checkpoint that it was exported from, and without one make a file with\n  "
-            + _from_onnx(path)
+            + _python(_FROM_ONNX, path)
         )
     if start.startswith(b"\x89HDF"):
         return "is an HDF5 file, as Keras writes them: PyTorch's and Paddle's are read"
@@ -160,10 +163,5 @@ def _dcp_message(folder: Path) -> str:
     return f"is of torch.distributed.checkpoint: make one file of its folder with\n  {command}"
 
 
-def _from_onnx(path: Path) -> str:
-    code = (
-        "import onnx, onnx.numpy_helper as h, safetensors.numpy as s; "
-        f"tensors = onnx.load({str(path)!r}).graph.initializer; "
-        "s.save_file({t.name: h.to_array(t) for t in tensors}, 'weights.safetensors')"
-    )
-    return f"python -c {shlex.quote(code)}"
+def _python(code: str, path: Path) -> str:
+    return "python -c " + shlex.quote(code.replace("PATH", json.dumps(str(path))))
