@@ -153,7 +153,7 @@ def _account(conversion: Conversion, kind: str, source: Any, out: Any) -> str:
         others = ", ".join(f"{place} ({count:,} tensors)" for place, count in found.others)
         text += (
             f"\n{found.place} was taken ({found.count:,} tensors); the file holds {others}, too: "
-            f"--from {found.others[0][0]} takes that"
+            f"--from {found.others[0][0]} takes that" + (" one" if len(found.others) > 1 else "")
         )
     if cleaned.beside:
         parts = ", ".join(sorted({_part(name) for name in cleaned.beside}))

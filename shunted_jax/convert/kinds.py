@@ -1,6 +1,7 @@
 """What a file is, by how it starts; and for what holds no state dict, how to come by one."""
 
 import json
+import re
 import shlex
 import zipfile
 from pathlib import Path
@@ -27,6 +28,8 @@ _FROM_ONNX = (
     's.save_file({t.name: h.to_array(t) for t in tensors}, "weights.safetensors")'
 )
 _UNPACK = "unpack it, and convert what is in it"
+# Pickles of protocols 2 to 5 say so first. Older ones begin with a container, or torch's number.
+_OLD_PICKLE = re.compile(rb"\(dp|\(lp|[}\]]q\x00|c[a-zA-Z_.]+\n|L\d+L\n|\x8a\x0a")
 _END_OF_ARCHIVE = 22  # bytes of the record that an archive ends with
 _TAR = slice(257, 262)
 _DCP = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pth"
@@ -55,8 +58,7 @@ def kind_of(path: Path) -> str:
         return "safetensors"
     if start.startswith(b"PK"):
         return "zip"
-    # Protocols 2 to 5 say so first; older ones begin with a container, or with torch.save's number.
-    if start[0] == 0x80 or start[:1] in b"(}]cL" or start.startswith(b"\x8a\x0a"):
+    if start[0] == 0x80 or _OLD_PICKLE.match(start):
         return "pickle"
     raise UserError(
         f"{path} is neither a PyTorch nor a safetensors file: it starts with {start[:16]!r}"
