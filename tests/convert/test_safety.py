@@ -96,6 +96,17 @@ def test_folders_and_missing_files_are_said(tmp_path, capsys):
     assert "does not exist" in refuse(tmp_path / "nothing", tmp_path / "out", capsys)
 
 
+def test_files_that_cannot_be_opened_are_not_said_to_be_damaged(tmp_path, capsys, monkeypatch):
+    save(to_torch_tensors(small_weights()), tmp_path / "w.pth")
+
+    def locked(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("shunted_jax.convert.files.Source", locked)
+    said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+    assert said == f"convert_weights.py: {tmp_path / 'w.pth'} cannot be read: Permission denied\n"
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
