@@ -13,6 +13,7 @@ from shunted_jax.convert.pickles.stored import Source, Span, Stored
 _ARRAY = Global("numpy", "ndarray")
 _MOST_AXES = 64
 _PLAIN = re.compile(r"[biufc](1|2|4|8|16)")
+_NO_PARTS = (None, None, None, -1, -1, 0)
 # Beside numpy's own there are those that JAX brings.
 _OF_ML_DTYPES = {
     name: np.dtype(getattr(ml_dtypes, name))
@@ -30,6 +31,9 @@ class Type:
         """Takes the byte order."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
             raise DamagedError("its pickle has a type of numpy's without a byte order")
+        # Numbers have no parts, no shape and no sizes but their own.
+        if isinstance(self.code, str) and _PLAIN.fullmatch(self.code) and state[2:] != _NO_PARTS:
+            raise DamagedError(f"its pickle has the type {self.code} of numpy's with parts")
         self.order = state[1]
 
     @property

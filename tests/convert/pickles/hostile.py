@@ -270,6 +270,9 @@ def large(share):
         "a scalar of objects": call(
             "numpy._core.multiarray", "scalar", call("numpy", "dtype", text("O")), name("os_", "x")
         ),
+        "a type with parts": call("numpy", "dtype", text("f4"))
+        + several(b"K\x03", text("<"), b"N", b"N", b"N", whole(-1), whole(-1), whole(27))
+        + b"b",
         "a type in a bad order": call("numpy", "dtype", text("f4"))
         + several(b"K\x03", text("os"), b"N")
         + b"b",

@@ -58,6 +58,8 @@ def test_only_what_is_broken_is_said_to_be_damaged(results):
         if of.startswith("broken: "):
             assert " is damaged or not a checkpoint" in result["said"], (of, result)
     sound = ("getattr", "partial of eval", "attrgetter", "extension 1", "set an item of a record")
+    for of in ("a type with parts", "a type in a bad order", "an array of a terabyte"):
+        assert " is damaged or not a checkpoint" in results[f"large: {of}"]["said"], of
     for of in sound:
         assert "damaged" not in results[f"inert: {of}"]["said"], of
 
