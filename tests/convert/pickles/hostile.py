@@ -346,9 +346,9 @@ ARCHIVES = {
     "a member far away": with_end_changed(SOUND, 42, struct.pack("<I", 1 << 30)),
     "a member over another": with_end_changed(SOUND, 42, struct.pack("<I", 0)),
     "a member with half a password": with_end_changed(SOUND, 8, b"\x01\x00"),
-    "a member with a password": with_end_changed(
-        SOUND.replace(b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01"), 8, b"\x01\x00"
-    ),
+    "a member with a password": SOUND.replace(
+        b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01"
+    ).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
     "a checksum that is wrong": with_end_changed(SOUND, 16, b"\x00\x00\x00\x00"),
 }
 

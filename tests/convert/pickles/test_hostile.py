@@ -73,3 +73,26 @@ def test_the_files_would_harm_whoever_runs_them(tmp_path, monkeypatch):
     # And the archive that the others are changed from is sound.
     (tmp_path / "sound.pth").write_bytes(SOUND)
     assert "no Shunted Transformer's checkpoint" in read(tmp_path / "sound.pth")
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ("a storage that is longer than its member", "the storage 0 is shorter than its pickle"),
+        ("a storage elsewhere", "it lacks a/data/../../../etc/passwd"),
+        ("a storage with a NUL", "it lacks a/data/0\x00"),
+        ("a storage of os.system", "asks to load os.system"),
+        ("a tensor beyond its storage", "reaches beyond its storage, a/data/0"),
+        ("a tensor of a huge stride", "reaches beyond its storage, a/data/0"),
+        ("a tensor of stride 0", "its tensors are far larger than itself"),
+        ("many tensors of one storage", "its tensors are far larger than itself"),
+        ("a member squeezed", "packed once more by another program, which compressed it"),
+        ("a member twice as long as it is", "a/data/0 reaches beyond the file's end"),
+        ("a member over another", "its members overlap at a/data/0"),
+        ("a member with half a password", "a/data/0 is said to be packed in two ways"),
+        ("a member with a password", "is an archive with a password"),
+        ("a checksum that is wrong", "the checksum of a/data/0 is wrong"),
+    ],
+)
+def test_archives_that_lie_are_told_what_about(of, said, results):
+    assert said in results[f"archive: {of}"]["said"]
