@@ -4,7 +4,7 @@
 # make test-gpu   runs the tests that tell something of a GPU, there: docs/performance.md
 # make proofs   runs the tests that take whole runs: killed ones, several processes, fine-tuning
 # make lint   checks style and formatting
-# make mutations   converts 2,000 damaged files: an exact load or a clear message
+# make mutations   converts 10,000 damaged files: an exact load or a clear message
 # make bench   compares the speed with PyTorch's on this CPU: five to nine minutes
 # make gpu-check   on a machine with a GPU: is it right, how fast is it, where does the time go; 12 minutes
 # make gpu-wheels   fetches what such a machine may lack for training, into .whl/
@@ -68,7 +68,7 @@ lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff format --check .
 
 mutations: $(VENV)/installed-for-tests
-	SHUNTED_JAX_MUTATIONS=2000 $(BIN)/python -m pytest -n auto --maxprocesses 3 tests/convert/test_mutations.py
+	SHUNTED_JAX_MUTATIONS=10000 $(BIN)/python -m pytest -n auto --maxprocesses 3 tests/convert/test_mutations.py
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks.throughput --json=docs/throughput_cpu.json --plot=docs/throughput_cpu.png

@@ -96,7 +96,8 @@ def convert_file(
     meta = Metadata(architecture_of(conversion.model), class_names, conversion=origin)
     write_weights(out, Weights(**conversion.variables, meta=meta), overwrite=overwrite)
     files = [path.name for path in found.files if path != Path(source)]
-    about = {"file": found.loaded.kind, "read": some(files), **_rows(conversion)}
+    of_paddle = " of Paddle's" if cleaned.paddle else ""
+    about = {"file": found.loaded.kind + of_paddle, "read": some(files), **_rows(conversion)}
     text = table(f"{source} -> {out}", about | {"checked": checked}) + _notes(conversion)
     return text + f"\nmodel, variables = shunted_jax.load_pretrained({quoted(out)})"
 
@@ -129,7 +130,7 @@ def _notes(conversion: Conversion) -> str:
         others = ", ".join(f"{place} ({count:,} tensors)" for place, count in found.others)
         text += (
             f"\n{found.place} was taken ({found.count:,} tensors); the file holds {others}, too: "
-            f"--from {found.others[0][0]} takes that"
+            f"--from {found.others[0][0]} takes that" + (" one" if len(found.others) > 1 else "")
         )
     if cleaned.beside:
         parts = ", ".join(sorted({_part(name) for name in cleaned.beside}))

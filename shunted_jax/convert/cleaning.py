@@ -40,6 +40,7 @@ class Cleaned:
         unwrapped: the keys that the tensors were found under, from outside to inside.
         prefix: what was stripped from each name.
         renamed: how many tensors had another name.
+        paddle: whether the file has Paddle's tables or names.
         transposed: whether linear weights lay the other way, as Paddle keeps them.
         foreign: tensors outside the prefix, under their own names.
         beside: those of the parts that a network has beside its backbone.
@@ -51,6 +52,7 @@ class Cleaned:
     unwrapped: tuple[str, ...] = ()
     prefix: str = ""
     renamed: int = 0
+    paddle: bool = False
     transposed: bool = False
     foreign: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
@@ -71,7 +73,8 @@ def clean(found: Found, prefix: str | None = None) -> Cleaned:
     """
     values = {n: t for n, t in unpacked(found.tensors).items() if isinstance(n, str)}
     values = {n: t for n, t in values.items() if n.rpartition(".")[2] != AVERAGES}
-    prefix = _find_prefix([n for n, t in values.items() if is_tensor(t)], prefix)
+    named = [n for n, t in values.items() if is_tensor(t) or isinstance(t, Record)]
+    prefix = _find_prefix(named, prefix)
     start = unwrapped(prefix)
     own: dict[str, Any] = {}
     came_from: dict[str, str] = {}
@@ -96,13 +99,15 @@ def clean(found: Found, prefix: str | None = None) -> Cleaned:
         for name, tensor in own.items()
         if name.endswith(COUNTER) and tensor.ndim == 0 and tensor.dtype.kind in "iu"
     }
-    tensors, transposed = with_torch_axes(own, is_paddle(found.tensors))
+    paddle = is_paddle(found.tensors)
+    tensors, transposed = with_torch_axes(own, paddle)
     beside = tuple(sorted(name for name in foreign if _is_beside(name, start)))
     return Cleaned(
         tensors=tensors,
         unwrapped=found.path,
         prefix=prefix,
         renamed=renamed,
+        paddle=paddle,
         transposed=transposed,
         foreign=tuple(sorted(set(foreign) - set(beside))),
         beside=beside,

@@ -69,6 +69,8 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
         ) from error
     except UnreadableError as error:
         raise UserError(f"{path} {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def read_file(path: str | os.PathLike) -> Loaded:

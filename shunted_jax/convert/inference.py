@@ -14,6 +14,9 @@ from shunted_jax.models.architecture import differences_from_variant
 
 _HEAD_DIM = 32  # channels of an attention head, in every published variant
 
+# Of a network. The largest published one has 34, and each takes a moment to be described.
+_MOST_BLOCKS = 200
+
 
 def infer_fields(
     tensors: Mapping[str, np.ndarray],
@@ -46,7 +49,7 @@ def infer_fields(
 
     def count(pattern: str, first: int) -> int:
         found = (re.match(pattern, name) for name in tensors)
-        indices = {int(match[1]) for match in found if match}
+        indices = {int(match[1]) for match in found if match and len(match[1]) < 100}
         missing = [index for index in range(first, first + len(indices)) if index not in indices]
         shown = pattern.replace("\\", "")
         problems.extend(f"missing     {shown.replace('(d+)', str(i))}*" for i in missing)
@@ -70,6 +73,8 @@ def infer_fields(
     in_channels = dims("patch_embed1.conv.0.weight", 4)[1]
     has_head = any(name.startswith("head.") for name in tensors)
     num_classes = dims("head.weight", 2)[0] if has_head else 0
+    if sum(depths) > _MOST_BLOCKS:
+        problems.append(f"too many    {sum(depths):,} blocks, and {_MOST_BLOCKS} are the most read")
     if stages == 0:
         problems.append("missing     block1.0 and all other blocks")
     if problems:

@@ -1,5 +1,7 @@
 """What a file is, by how it starts; and for what holds no state dict, how to come by one."""
 
+import json
+import re
 import shlex
 import zipfile
 from pathlib import Path
@@ -14,6 +16,21 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
 }
 _ARCHIVES = {b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x"), b"Rar!\x1a\x07": ("RAR", "unrar x")}
+_OF_EXPORT = ("models/model.json", "serialized_exported_program.json")
+_FROM_EXPORT = 'import torch; torch.save(torch.export.load(PATH).state_dict, "weights.pth")'
+_FROM_NUMPY = (
+    "import numpy, safetensors.numpy as s; "
+    's.save_file(dict(numpy.load(PATH)), "weights.safetensors")'
+)
+_FROM_ONNX = (
+    "import onnx, onnx.numpy_helper as h, safetensors.numpy as s; "
+    "tensors = onnx.load(PATH).graph.initializer; "
+    's.save_file({t.name: h.to_array(t) for t in tensors}, "weights.safetensors")'
+)
+_UNPACK = "unpack it, and convert what is in it"
+# Pickles of protocols 2 to 5 say so first. Older ones begin with a container, or torch's number.
+_OLD_PICKLE = re.compile(rb"\(dp|\(lp|[}\]]q\x00|c[a-zA-Z_.]+\n|L\d+L\n|\x8a\x0a")
+_END_OF_ARCHIVE = 22  # bytes of the record that an archive ends with
 _TAR = slice(257, 262)
 _DCP = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} weights.pth"
 _STATE_DICT = 'in the program that made it, paddle.save(network.state_dict(), "weights.pdparams")'
@@ -41,8 +58,7 @@ def kind_of(path: Path) -> str:
         return "safetensors"
     if start.startswith(b"PK"):
         return "zip"
-    # Protocols 2 to 5 say so first; older ones begin with a container, or with torch.save's number.
-    if start[0] == 0x80 or start[:1] in b"(}]cL" or start.startswith(b"\x8a\x0a"):
+    if start[0] == 0x80 or _OLD_PICKLE.match(start):
         return "pickle"
     raise UserError(
         f"{path} is neither a PyTorch nor a safetensors file: it starts with {start[:16]!r}"
@@ -58,7 +74,7 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
     infos = archive.infolist()
     names = [info.filename for info in infos]
     quoted = shlex.quote(str(path))
-    if path.suffix == ".distcp" or min((info.header_offset for info in infos), default=0) > 0:
+    if path.suffix == ".distcp" or _follows_another(path, infos):
         raise UserError(_dcp(path, path.parent))
     if any(name.endswith(("/data.pkl", "\\data.pkl")) or name == "data.pkl" for name in names):
         if not any(name.endswith("/data.pkl") for name in names):
@@ -67,29 +83,30 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
                 "program: torch.load and torch.save it again"
             )
         return
-    if any(
-        name.endswith(("models/model.json", "serialized_exported_program.json")) for name in names
-    ):
-        code = (
-            f"import torch; torch.save(torch.export.load({str(path)!r}).state_dict, 'weights.pth')"
-        )
+    if any(name.endswith(_OF_EXPORT) for name in names):
         raise UserError(
-            f"{path} is a program of torch.export: python -c {shlex.quote(code)} makes a file of "
-            "its weights"
+            f"{path} is a program of torch.export: make a file of its weights with\n  "
+            + _python(_FROM_EXPORT, path)
         )
     if names and all(name.endswith(".npy") for name in names):
-        code = (
-            "import numpy, safetensors.numpy as s; "
-            f"s.save_file(dict(numpy.load({str(path)!r})), 'weights.safetensors')"
-        )
         raise UserError(
-            f"{path} is an archive of numpy's: python -c {shlex.quote(code)} makes a readable one"
+            f"{path} is an archive of numpy's: make a readable file of it with\n  "
+            + _python(_FROM_NUMPY, path)
         )
     inside = ", ".join(names[:4]) or "nothing"
     raise UserError(
-        f"{path} is a zip archive around other files: unzip {quoted}, and convert what is in it "
-        f"({inside})"
+        f"{path} is a zip archive around other files ({inside}): {_UNPACK}\n  unzip {quoted}"
     )
+
+
+def _follows_another(path: Path, infos: list[zipfile.ZipInfo]) -> bool:
+    """Whether a file is several archives, one after the other."""
+    first = min((info.header_offset for info in infos), default=0)
+    if first < _END_OF_ARCHIVE:
+        return False
+    with path.open("rb") as file:
+        file.seek(first - _END_OF_ARCHIVE)
+        return file.read(4) == b"PK\x05\x06"
 
 
 def _no_weights(path: Path, start: bytes) -> str | None:
@@ -111,7 +128,7 @@ def _no_weights(path: Path, start: bytes) -> str | None:
         return (
             "is an ONNX file, a computation whose weights go by other names: convert the "
             "checkpoint that it was exported from, and without one make a file with\n  "
-            + _from_onnx(path)
+            + _python(_FROM_ONNX, path)
         )
     if start.startswith(b"\x89HDF"):
         return "is an HDF5 file, as Keras writes them: PyTorch's and Paddle's are read"
@@ -123,17 +140,19 @@ def _no_weights(path: Path, start: bytes) -> str | None:
 def _packed(path: Path, start: bytes) -> str | None:
     quoted = shlex.quote(str(path))
     if start[_TAR] == b"ustar":
-        return f"is a tar archive around other files: tar -xf {quoted}, and convert what is in it"
+        return f"is a tar archive around other files: {_UNPACK}\n  tar -xf {quoted}"
     for signature, (name, command) in _PACKED.items():
         if start.startswith(signature):
             if ".tar" in path.suffixes or path.suffix == ".tgz":
-                return f"is a tar archive, packed with {name}: tar -xf {quoted}"
+                return f"is a tar archive, packed with {name}: {_UNPACK}\n  tar -xf {quoted}"
             packed = path.suffix in (".gz", ".bz2", ".xz", ".zst")
             out = path.with_suffix("") if packed else path.with_name(f"{path.name}.unpacked")
-            return f"is packed with {name}: {command} {quoted} > {shlex.quote(str(out))}"
+            return (
+                f"is packed with {name}: {_UNPACK}\n  {command} {quoted} > {shlex.quote(str(out))}"
+            )
     for signature, (name, command) in _ARCHIVES.items():
         if start.startswith(signature):
-            return f"is a {name} archive around other files: {command} {quoted}"
+            return f"is a {name} archive around other files: {_UNPACK}\n  {command} {quoted}"
     return None
 
 
@@ -143,13 +162,8 @@ def _dcp(path: Path, folder: Path) -> str:
 
 def _dcp_message(folder: Path) -> str:
     command = _DCP.format(folder=shlex.quote(str(folder)))
-    return f"is a part of torch.distributed.checkpoint's folder: {command} makes one file of it"
+    return f"is of torch.distributed.checkpoint: make one file of its folder with\n  {command}"
 
 
-def _from_onnx(path: Path) -> str:
-    code = (
-        "import onnx, onnx.numpy_helper as h, safetensors.numpy as s; "
-        f"tensors = onnx.load({str(path)!r}).graph.initializer; "
-        "s.save_file({t.name: h.to_array(t) for t in tensors}, 'weights.safetensors')"
-    )
-    return f"python -c {shlex.quote(code)}"
+def _python(code: str, path: Path) -> str:
+    return "python -c " + shlex.quote(code.replace("PATH", json.dumps(str(path))))

@@ -37,19 +37,11 @@ def unpacked(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     Raises:
         UserError: the pieces do not make the tensor that the table says.
     """
-    tables = {name: mapping.get(name) for name in (_NAMES, _PIECES)}
-    tensors = {name: of_tensor(t) for name, t in mapping.items() if name not in tables}
-    for name, about in (tables[_PIECES] or {}).items() if tables[_PIECES] else ():
-        try:
-            shape, pieces = tuple(about["OriginShape"]), list(about["slices"])
-            parts = [tensors.pop(piece) for piece in pieces]
-            fits = sum(part.size for part in parts) == math.prod(shape)
-        except (KeyError, TypeError, AttributeError):
-            fits = False
-        if not fits or len({part.dtype for part in parts}) != 1:
-            raise UserError(f"the pieces of {name} do not make the tensor that the file says")
-        tensors[name] = _joined(parts, shape)
-    return {name: _as_bfloat16(t) for name, t in tensors.items()} if is_paddle(mapping) else tensors
+    tensors = {n: of_tensor(t) for n, t in mapping.items() if n not in (_NAMES, _PIECES)}
+    pieces = mapping.get(_PIECES)
+    for name, about in pieces.items() if isinstance(pieces, Mapping) else ():
+        tensors[name] = _joined(name, about, tensors)
+    return {n: _as_bfloat16(t) for n, t in tensors.items()} if is_paddle(mapping) else tensors
 
 
 def with_torch_axes(tensors: dict[str, Any], marked: bool) -> tuple[dict[str, Any], bool]:
@@ -82,10 +74,21 @@ def with_torch_axes(tensors: dict[str, Any], marked: bool) -> tuple[dict[str, An
     return {n: _transposed(t) if t.ndim == 2 else t for n, t in tensors.items()}, True
 
 
-def _joined(parts: list[Any], shape: tuple[int, ...]) -> Stored:
+def _joined(name: str, about: Any, tensors: dict[Any, Any]) -> Stored:
+    """Returns the tensor that was cut into pieces, which it takes out of the others."""
+    try:
+        shape = tuple(about["OriginShape"])
+        parts = [tensors.pop(piece) for piece in about["slices"]]
+        fits = all(type(size) is int and size >= 0 for size in shape)
+        fits = fits and sum(part.size for part in parts) == math.prod(shape)
+        (dtype,) = {part.dtype for part in parts}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise UserError(f"the pieces of {name} do not make the tensor that the file says")
     return Stored(
         shape,
-        parts[0].dtype,
+        dtype,
         lambda: np.concatenate([np.asarray(part).ravel() for part in parts]).reshape(shape),
     )
 

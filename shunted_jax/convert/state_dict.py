@@ -46,7 +46,7 @@ class Conversion:
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, Any],
+    state_dict: Any,
     *,
     model: str | None = None,
     num_heads: tuple[int, ...] | None = None,
@@ -58,7 +58,7 @@ def convert_state_dict(
     """Turns a PyTorch state dict into a network and its variables, and tells what happened.
 
     Args:
-        state_dict: names to arrays, possibly wrapped, prefixed or renamed.
+        state_dict: names to arrays, prefixed or renamed, in whatever holds them.
         model: the variant that it must be; None finds out.
         num_heads: attention heads of each stage; None takes the variant's, or channels / 32.
         from_key: what the state dict stands under, where there are several; None takes the plain

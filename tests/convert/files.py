@@ -66,7 +66,11 @@ def convert(*arguments, status=0):
 
 def assert_holds(folder, weights, **fields):
     """Checks that a checkpoint holds `weights` exactly, of `SMALLEST` or as `fields` say."""
-    model, variables = shunted_jax.load_pretrained(folder)
+    assert_same(*shunted_jax.load_pretrained(folder), weights, **fields)
+
+
+def assert_same(model, variables, weights, **fields):
+    """Checks that a network and its variables are `weights`, of `SMALLEST` or as `fields` say."""
     for name, value in {**SMALLEST, **fields}.items():
         assert getattr(model, name) == value, name
     back = shunted_jax.to_torch(model, variables, num_batches_tracked=1000)

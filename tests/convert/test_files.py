@@ -337,20 +337,29 @@ def test_command_line_as_a_person_runs_it(tmp_path):
     assert bad.stderr == "convert_weights.py: missing.pth does not exist\n"
 
 
-def test_converting_the_largest_variant_takes_less_than_a_gigabyte(tmp_path):
+def test_the_largest_variant_is_read_one_tensor_at_a_time(tmp_path):
     weights = state_dict("shunted_b")
     save({"model": to_torch_tensors(weights)}, tmp_path / "ckpt_B.pth")
     program = """
-import resource, sys, torch, convert_weights
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import resource, sys, convert_weights
+from shunted_jax.convert import command
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
+def write(*arguments, then=command.write_weights, **named):
+    print(most() - before)
+    then(*arguments, **named)
+command.write_weights = write
+before = most()
 assert convert_weights.main(sys.argv[1:]) == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(most() - before)
 """
     command = [sys.executable, "-c", program, str(tmp_path / "ckpt_B.pth"), str(tmp_path / "out")]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    kilobytes = int(result.stdout.splitlines()[-1])
-    assert kilobytes < 1e6, f"{kilobytes / 1e6:.2f} GB above the imports"
+    lines = result.stdout.splitlines()
+    # Megabytes above the imports. The parameters are 158 of them; at the end, Orbax has copies.
+    assert int(lines[0]) < 300
+    assert int(lines[-1]) < 750
 
 
 def test_loads_without_torch_on_any_number_of_devices(tmp_path):

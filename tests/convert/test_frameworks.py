@@ -12,7 +12,9 @@ import types
 import numpy as np
 import pytest
 
-from tests.convert.files import SMALLEST, assert_holds, convert, save, small_weights, torch
+from shunted_jax.models.architecture import network_of
+from shunted_jax.pretrained import variables_of
+from tests.convert.files import SMALLEST, assert_same, convert, save, small_weights, torch
 from tests.convert.files import to_torch_tensors as tensors_of
 
 BOTH = pytest.mark.parametrize("kind", ["zip", "legacy"])
@@ -23,24 +25,36 @@ def weights():
     return small_weights(**SMALLEST)
 
 
-@pytest.fixture
-def told(tmp_path, capsys):
-    """Returns a function that saves, converts, and returns the account's rows and what is said."""
+class Told:
+    """Saves, converts, and has the account's rows, what is said, and what would be written."""
 
-    def run(saved, *options, kind="zip", **how):
-        path = tmp_path / "w.pth"
+    def __init__(self, path, capsys):
+        self.path, self.capsys = path, capsys
+
+    def __call__(self, saved, *options, kind="zip", **how):
         if isinstance(saved, bytes):
-            path.write_bytes(saved)
+            self.path.write_bytes(saved)
         else:
-            zipped = kind == "zip"
-            torch.save(saved, path, _use_new_zipfile_serialization=zipped, **how)
-        convert(path, tmp_path / "out", "--overwrite", *options)
-        said = capsys.readouterr()
+            torch.save(saved, self.path, _use_new_zipfile_serialization=kind == "zip", **how)
+        convert(self.path, self.path.parent / "out", *options)
+        said = self.capsys.readouterr()
         assert said.err == ""
         rows = {line[2:14].strip(): line[14:] for line in said.out.splitlines() if line[:2] == "  "}
         return rows, said.out
 
-    return run
+    def written(self, path, weights, overwrite):
+        self.weights = weights
+
+    def holds(self, weights, **fields):
+        model = network_of(self.weights.meta.model, self.path)
+        assert_same(model, variables_of(self.weights, self.path), weights, **fields)
+
+
+@pytest.fixture
+def told(tmp_path, capsys, monkeypatch):
+    told = Told(tmp_path / "w.pth", capsys)
+    monkeypatch.setattr("shunted_jax.convert.command.write_weights", told.written)
+    return told
 
 
 @pytest.fixture
@@ -67,7 +81,7 @@ def filled(made, **attributes):
 
 
 @BOTH
-def test_mmengine(kind, weights, told, stand_in, tmp_path):
+def test_mmengine(kind, weights, told, stand_in):
     history = stand_in("mmengine.logging.history_buffer", "HistoryBuffer", min=None, max=None)
     history.min, history.max = classmethod(len), classmethod(len)
     history.__reduce__ = lambda self: (history, (), self.__dict__)
@@ -96,11 +110,11 @@ def test_mmengine(kind, weights, told, stand_in, tmp_path):
     assert rows["left unread"] == "mmengine.logging.history_buffer.HistoryBuffer"
     assert (rows["unwrapped"], rows["stripped"]) == ("state_dict", "backbone.")
     assert rows["file"].startswith("a file of torch.save")
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 @BOTH
-def test_lightning(kind, weights, told, stand_in, tmp_path):
+def test_lightning(kind, weights, told, stand_in):
     config = stand_in("omegaconf.dictconfig", "DictConfig")
     node = stand_in("omegaconf.nodes", "AnyNode")
     callback = stand_in("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
@@ -128,7 +142,7 @@ def test_lightning(kind, weights, told, stand_in, tmp_path):
     assert unread[1].endswith("PurePosixPath")
     assert unread[2:] == ["my_project.settings.Settings"]
     assert (rows["unwrapped"], rows["stripped"]) == ("state_dict", "model.")
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 class Colour(enum.Enum):
@@ -140,7 +154,7 @@ class Config(dict):
 
 
 @BOTH
-def test_what_stands_beside_the_weights_does_not_matter(kind, weights, told, tmp_path):
+def test_what_stands_beside_the_weights_does_not_matter(kind, weights, told):
     import argparse
 
     nested = Config(model=Config(depths=[1]))
@@ -172,7 +186,7 @@ def test_what_stands_beside_the_weights_does_not_matter(kind, weights, told, tmp
     for name in ("datetime.datetime", f"{__name__}.Colour", f"{__name__}.Config", "torch.device"):
         assert name in rows["left unread"]
     assert "argparse.Namespace" in rows["left unread"]
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +200,13 @@ def network(weights):
 
 @BOTH
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_a_whole_module(kind, weights, network, told, tmp_path):
+def test_a_whole_module(kind, weights, network, told):
     rows, _ = told(network, kind=kind)
     assert "left unread" not in rows
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
     rows, _ = told({"epoch": 3, "model": torch.nn.DataParallel(network)}, kind=kind)
     assert (rows["unwrapped"], rows["stripped"]) == ("model", "module.")
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 def test_buffers_that_are_not_saved_are_not_taken_from_a_whole_module(weights, network, told):
@@ -204,7 +218,7 @@ def test_buffers_that_are_not_saved_are_not_taken_from_a_whole_module(weights, n
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_torchscript(weights, network, told, tmp_path):
+def test_torchscript(weights, network, told):
     import io
 
     stream = io.BytesIO()
@@ -212,22 +226,22 @@ def test_torchscript(weights, network, told, tmp_path):
     torch.jit.save(traced, stream)
     rows, _ = told(stream.getvalue())
     assert rows["file"] == "a TorchScript archive"
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 @BOTH
 @pytest.mark.parametrize("protocol", [4, 5])
-def test_newer_protocols(kind, protocol, weights, told, tmp_path):
+def test_newer_protocols(kind, protocol, weights, told):
     told(tensors_of(weights), kind=kind, pickle_protocol=protocol)
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_detectron2(protocol, weights, told, tmp_path):
+def test_detectron2(protocol, weights, told):
     saved = {"model": weights, "__author__": "OliverRensu", "matching_heuristics": True}
     rows, _ = told(pickle.dumps(saved, protocol))
     assert rows["file"] == "a pickle"
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 def test_texts_of_python_2(tmp_path):
@@ -248,10 +262,10 @@ def test_texts_of_python_2(tmp_path):
     "wrapper",
     ["model_state_dict", "module", "ema", "params", "teacher", "network", "weights", "anything"],
 )
-def test_the_state_dict_is_found_wherever_it_stands(wrapper, weights, told, tmp_path):
+def test_the_state_dict_is_found_wherever_it_stands(wrapper, weights, told):
     rows, _ = told({"a": [1, {"b": {wrapper: tensors_of(weights)}}], "epoch": 3})
     assert rows["unwrapped"] == f"a > 1 > b > {wrapper}"
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 def test_several_state_dicts_are_named_and_can_be_chosen(weights, told, tmp_path, capsys):
@@ -263,19 +277,19 @@ def test_several_state_dicts_are_named_and_can_be_chosen(weights, told, tmp_path
         f"model was taken ({count} tensors); the file holds model_ema ({count} tensors), too: "
         "--from model_ema takes that\n"
     ) in said
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
     _, said = told(both, "--from", "model_ema")
     assert "--from model takes that" in said
-    assert_holds(tmp_path / "out", average)
+    told.holds(average)
 
     deep = {"state": {"student": tensors_of(weights), "teacher": tensors_of(average)}}
     assert told(deep)[0]["unwrapped"] == "state > student"
     assert told(deep, "--from", "state/teacher")[0]["unwrapped"] == "state > teacher"
-    assert_holds(tmp_path / "out", average)
+    told.holds(average)
 
     flat = {**tensors_of(weights), "ema": tensors_of(average)}
     told(flat, "--from", ".")
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
     save({"ema": tensors_of(weights), "teacher": tensors_of(average)}, tmp_path / "w.pth")
     convert(tmp_path / "w.pth", tmp_path / "2", status=2)
@@ -286,7 +300,7 @@ def test_several_state_dicts_are_named_and_can_be_chosen(weights, told, tmp_path
     assert "--from nothing names none of the state dicts" in capsys.readouterr().err
 
 
-def test_wrappers_are_stripped_wherever_they_stand(weights, told, tmp_path):
+def test_wrappers_are_stripped_wherever_they_stand(weights, told):
     names = {
         "_orig_mod.{}": "_orig_mod.",
         "module._orig_mod.{}": "module._orig_mod.",
@@ -295,7 +309,7 @@ def test_wrappers_are_stripped_wherever_they_stand(weights, told, tmp_path):
     for pattern, prefix in names.items():
         rows, _ = told({pattern.format(n): t for n, t in tensors_of(weights).items()})
         assert rows["stripped"] == prefix
-        assert_holds(tmp_path / "out", weights)
+        told.holds(weights)
     for inner in ("_orig_mod", "module", "_checkpoint_wrapped_module._orig_mod"):
         told(
             {
@@ -303,16 +317,16 @@ def test_wrappers_are_stripped_wherever_they_stand(weights, told, tmp_path):
                 for n, t in tensors_of(weights).items()
             }
         )
-        assert_holds(tmp_path / "out", weights)
+        told.holds(weights)
 
 
-def test_an_averaged_model_as_torch_names_it(weights, network, told, tmp_path):
+def test_an_averaged_model_as_torch_names_it(weights, network, told):
     from torch.optim.swa_utils import AveragedModel
 
     averaged = AveragedModel(network)
     assert "n_averaged" in averaged.state_dict()
     assert told(averaged.state_dict())[0]["stripped"] == "module."
-    assert_holds(tmp_path / "out", weights)
+    told.holds(weights)
 
 
 def test_two_tensors_of_one_name_are_refused(weights, tmp_path, capsys):
@@ -323,7 +337,7 @@ def test_two_tensors_of_one_name_are_refused(weights, tmp_path, capsys):
     assert "two tensors are head.bias: head.bias and head._orig_mod.bias" in said
 
 
-def test_segmentation(weights, told, tmp_path):
+def test_segmentation(weights, told):
     backbone = {n: t for n, t in weights.items() if not n.startswith("head.")}
     for prefix in ("", "module.", "model."):
         tensors = {f"{prefix}backbone.{n}": t for n, t in tensors_of(backbone).items()}
@@ -339,7 +353,7 @@ def test_segmentation(weights, told, tmp_path):
             "this network has more parts than its backbone, which was taken: auxiliary_head, "
             "decode_head, neck (4 tensors) stayed behind\n"
         ) in said
-        assert_holds(tmp_path / "out", backbone, num_classes=0)
+        told.holds(backbone, num_classes=0)
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])

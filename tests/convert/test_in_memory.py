@@ -66,6 +66,14 @@ def test_pytorchs_tensors_are_taken_as_they_are():
         np.testing.assert_allclose(half, whole, rtol=2**-8, atol=0)
 
 
+def test_a_state_dict_in_others_is_found_and_can_be_chosen():
+    both = {"model": small_weights(seed=0), "ema": {"state": small_weights(seed=1)}, "epoch": 3}
+    for asked, seed in ((None, 0), ("model", 0), ("ema/state", 1), ("ema", 1)):
+        model, variables = shunted_jax.from_torch(both, from_key=asked)
+        back = shunted_jax.to_torch(model, variables, num_batches_tracked=1000)
+        same(back, small_weights(seed=seed))
+
+
 def test_the_signature_says_what_can_be_asked_for():
     with pytest.raises(TypeError, match="unexpected keyword argument 'num_class'"):
         shunted_jax.from_torch({}, num_class=5)

@@ -73,7 +73,9 @@ def test_flat_files_with_their_table(protocol, weights, tmp_path, capsys):
     saved["StructuredToParameterName@@"] = {name: f"linear_{n}.w_0" for n, name in enumerate(saved)}
     write(saved, tmp_path / "w.pdparams", protocol)
     convert(tmp_path / "w.pdparams", tmp_path / "out")
-    assert "turned      linear weights, which lay as Paddle keeps them\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "file        a pickle of Paddle's\n" in said
+    assert "turned      linear weights, which lay as Paddle keeps them\n" in said
     assert_holds(tmp_path / "out", weights, mlp_ratios=(2,))
 
 

@@ -61,6 +61,7 @@ def test_malicious_pickles_leave_no_trace_of_having_run(where, kind, tmp_path, c
         (b"<html><head></head></html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git-lfs pull"),
         (b"hello, this is no checkpoint", "neither a PyTorch nor a safetensors file"),
+        (b"Look, neither is this", "neither a PyTorch nor a safetensors file"),
         (b"PK\x03\x04" + bytes(100), "is damaged or not a checkpoint"),
         (b"\x80\x02" + bytes(100), "is damaged or not a checkpoint"),
         ((40).to_bytes(8, "little") + b"{" + bytes(100), "is damaged or not a checkpoint"),
@@ -93,6 +94,17 @@ def test_folders_and_missing_files_are_said(tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     assert "is a folder" in refuse(tmp_path / "folder", tmp_path / "out", capsys)
     assert "does not exist" in refuse(tmp_path / "nothing", tmp_path / "out", capsys)
+
+
+def test_files_that_cannot_be_opened_are_not_said_to_be_damaged(tmp_path, capsys, monkeypatch):
+    save(to_torch_tensors(small_weights()), tmp_path / "w.pth")
+
+    def locked(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("shunted_jax.convert.files.Source", locked)
+    said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+    assert said == f"convert_weights.py: {tmp_path / 'w.pth'} cannot be read: Permission denied\n"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +152,14 @@ def test_indices_and_sizes_that_lie_do_not_hang(tmp_path, capsys):
     far = {n.replace("block1.1.", "block1.999999999999."): t for n, t in tensors.items()}
     save(far, tmp_path / "w.pth")
     assert "missing     block1.1.*" in refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+    many = {f"block1.{n}.norm1.bias": torch.ones(3) for n in range(2, 3000)}
+    save({**tensors, **many}, tmp_path / "w.pth")
+    said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+    assert "too many    3,001 blocks" in said
+    longest = {**tensors, f"block{'9' * 5000}.0.norm1.bias": torch.ones(3)}
+    save(longest, tmp_path / "w.pth", "safetensors")
+    said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+    assert "unexpected  block9999" in said
     empty = dict(tensors, **{"block1.0.mlp.fc1.weight": torch.zeros(0, 64)})
     save(empty, tmp_path / "w.pth")
     said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shunted_jax.convert.pickles.constructors import NEWOBJ, build
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record, UnreadableError
+from shunted_jax.convert.pickles.records import DamagedError, UnreadableError
 
 STOP = ord(".")
 _NEWEST_PROTOCOL = 5
@@ -78,11 +78,6 @@ def _set_item(m: Any) -> None:
     m.set_items([key, value])
 
 
-def _append(m: Any) -> None:
-    value = m.stack.pop()
-    m.extend([value])
-
-
 def _find_on_stack(m: Any) -> None:
     name, module = m.stack.pop(), m.stack.pop()
     m.find(module, name)
@@ -115,7 +110,10 @@ def _build(m: Any) -> None:
 
 
 def _extension(m: Any, form: str) -> None:
-    m.push(Record(Global("copyreg", f"extension {m.number(form)}"), ()))
+    raise UnreadableError(
+        f"names something by copyreg's number {m.number(form)}, which only the program that made "
+        "it knows: save network.state_dict() alone"
+    )
 
 
 def _out_of_band(m: Any) -> None:
@@ -129,7 +127,7 @@ COMMANDS: dict[int, Callable[[Any], None]] = {
     ord(code): command
     for code, command in {
         "\x80": _proto,
-        "\x95": lambda m: m.take(8),  # how long the next stretch is: for reading ahead
+        "\x95": lambda m: m.enter_frame(m.number("<Q")),
         "N": lambda m: m.push(None),
         "\x88": lambda m: m.push(True),
         "\x89": lambda m: m.push(False),
@@ -168,7 +166,7 @@ COMMANDS: dict[int, Callable[[Any], None]] = {
         "l": lambda m: m.push(m.since_mark()),
         "}": lambda m: m.push({}),
         "d": _dict,
-        "a": _append,
+        "a": lambda m: m.extend([m.stack.pop()]),
         "e": lambda m: m.extend(m.since_mark()),
         "s": _set_item,
         "u": lambda m: m.set_items(m.since_mark()),

@@ -67,7 +67,7 @@ def build(target: Any, state: Any, source: Source) -> None:
         target.build(state)
     elif isinstance(target, Stored):
         # An array of numpy gets its numbers so; a tensor of PyTorch only what was hung on to it.
-        if isinstance(state, tuple) and len(state) == 5:
+        if isinstance(state, tuple) and len(state) in (4, 5):
             numpy_arrays.fill(target, state, source)
     elif not isinstance(target, dict):  # an ordered dict's attributes are no part of it
         raise DamagedError("its pickle gives a state to what has none")

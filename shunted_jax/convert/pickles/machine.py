@@ -63,6 +63,7 @@ class _Machine:
         self.below: list[list] = []  # the stacks under each mark
         self.memo: dict[int, Any] = {}
         self.left = _MOST_COMMANDS
+        self.frame = 0  # where the present one ends
 
     def run(self) -> Any:
         content = self.source.map
@@ -88,10 +89,22 @@ class _Machine:
             )
 
     def take(self, size: int) -> bytes:
-        if not 0 <= size <= self.end - self.at:
-            raise DamagedError(f"its pickle breaks off at byte {self.at:,}")
+        start = self.skip(size)
+        return self.source.map[start : self.at]
+
+    def skip(self, size: int) -> int:
+        """Goes on by so many bytes, and returns where they start."""
+        start = self.at
+        if not 0 <= size <= self.end - start or start < self.frame < start + size:
+            raise DamagedError(f"its pickle breaks off at byte {start:,}")
         self.at += size
-        return self.source.map[self.at - size : self.at]
+        return start
+
+    def enter_frame(self, size: int) -> None:
+        """Notes a stretch that the pickle announces: what is in it goes on to its end."""
+        if self.at < self.frame or size > self.end - self.at:
+            raise DamagedError(f"its pickle breaks off at byte {self.at:,}")
+        self.frame = self.at + size
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
@@ -112,10 +125,7 @@ class _Machine:
         if size <= _MOST_TAKEN_UP:
             content = self.take(size)
             return content.decode(errors="surrogatepass") if text else content
-        if size > self.end - self.at:
-            raise DamagedError(f"its pickle breaks off at byte {self.at:,}")
-        self.at += size
-        return Span(self.source, self.at - size, size, text)
+        return Span(self.source, self.skip(size), size, text)
 
     def push(self, value: Any) -> None:
         self.stack.append(value)

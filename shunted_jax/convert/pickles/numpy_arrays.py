@@ -7,11 +7,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record
 from shunted_jax.convert.pickles.stored import Source, Span, Stored
 
+_ARRAY = Global("numpy", "ndarray")
 _MOST_AXES = 64
 _PLAIN = re.compile(r"[biufc](1|2|4|8|16)")
+_NO_PARTS = (None, None, None, -1, -1, 0)
 # Beside numpy's own there are those that JAX brings.
 _OF_ML_DTYPES = {
     name: np.dtype(getattr(ml_dtypes, name))
@@ -29,6 +31,9 @@ class Type:
         """Takes the byte order."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
             raise DamagedError("its pickle has a type of numpy's without a byte order")
+        # Numbers have no parts, no shape and no sizes but their own.
+        if isinstance(self.code, str) and _PLAIN.fullmatch(self.code) and state[2:] != _NO_PARTS:
+            raise DamagedError(f"its pickle has the type {self.code} of numpy's with parts")
         self.order = state[1]
 
     @property
@@ -87,7 +92,9 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
 
 def fill(target: Stored, state: tuple, source: Source) -> None:
     """Gives an array that `_reconstruct` made its numbers."""
-    _, shape, of, fortran, content = state
+    version, shape, of, fortran, content = state if len(state) == 5 else (0, *state)
+    if version not in (0, 1):
+        raise DamagedError("its pickle has an array in a form that numpy never wrote")
     if isinstance(content, list):  # an array of objects
         content = b""
     if not isinstance(content, (bytes, str, Span)):
@@ -95,7 +102,12 @@ def fill(target: Stored, state: tuple, source: Source) -> None:
     target.become(stored_array(source, shape, of, content, "F" if fortran else "C"))
 
 
-def _empty(call: Any) -> Stored:
+def _empty(call: Any) -> Any:
+    kind = call.arguments[0]
+    if not isinstance(kind, Global):
+        raise TypeError
+    if kind != _ARRAY:  # a matrix, a masked array
+        return Record(kind, call.arguments[1:])
     return Stored((0,), np.int8, lambda: np.zeros(0, np.int8))
 
 

@@ -18,19 +18,9 @@ _MODULES = {
     "pdb",
     "bdb",
 }
-_MODULES |= {"importlib", "ctypes", "webbrowser", "code", "codeop", "multiprocessing", "asyncio"}
-_MODULES |= {"signal", "pickle", "_pickle", "cPickle", "timeit", "cProfile", "profile", "commands"}
-_MODULES |= {
-    "requests",
-    "urllib",
-    "http",
-    "ftplib",
-    "smtplib",
-    "pip",
-    "ensurepip",
-    "venv",
-    "popen2",
-}
+_MODULES |= {"importlib", "ctypes", "webbrowser", "codeop", "multiprocessing", "asyncio", "pickle"}
+_MODULES |= {"_pickle", "cPickle", "timeit", "cProfile", "requests", "urllib", "ftplib", "smtplib"}
+_MODULES |= {"pip", "ensurepip", "popen2"}
 _BUILTINS = {"exec", "eval", "compile", "open", "execfile", "__import__", "input", "breakpoint"}
 _BUILTINS |= {"apply", "globals", "locals", "vars", "setattr", "delattr", "exit", "quit", "help"}
 _FORMER = {"__builtin__": "builtins", "copy_reg": "copyreg"}

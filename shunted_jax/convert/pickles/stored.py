@@ -78,6 +78,7 @@ class Span:
 
     def read(self) -> np.ndarray:
         """Returns the bytes, [n] of uint8."""
+        self.source.allow(self.size)
         content = self.source.read(self.offset, self.size)
         if not self.text:
             return content
@@ -112,6 +113,7 @@ class Storage:
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Returns the bytes from `first` up to `last`, after comparing the checksum of all."""
+        self.source.allow(last - first)
         if (first, last) == (0, self.size):
             content = self.source.read(self.offset, self.size)
             self._compare(zlib.crc32(content) if self._checksum is not None else 0)

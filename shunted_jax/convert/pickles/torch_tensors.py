@@ -65,6 +65,8 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
     marks = marks or {}
     if not (isinstance(typed, Typed) and isinstance(shape, tuple) and isinstance(marks, dict)):
         raise TypeError
+    if marks and dtype.kind not in "fc":
+        raise TypeError
     if len(shape) != len(strides) or len(shape) > _MOST_AXES:
         raise DamagedError(f"its pickle has a tensor of shape {shape} and strides {strides}")
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *shape, *strides)):

@@ -63,10 +63,6 @@ class _Members:
         self.folder = str(min(pickles, key=lambda path: len(path.parts)).parent)
         at = 0
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
-            if info.flag_bits & 1:
-                raise UnreadableError(
-                    "is an archive with a password: unpack it and convert what is inside"
-                )
             if info.header_offset < at:
                 raise DamagedError(f"its members overlap at {info.filename}")
             at = info.header_offset + _LOCAL_HEADER + info.compress_size
@@ -76,14 +72,21 @@ class _Members:
         info = self.by_name.get(name)
         if info is None:
             raise DamagedError(f"it lacks {name}")
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        header = self.source.map[info.header_offset : info.header_offset + _LOCAL_HEADER]
+        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+            raise DamagedError(f"{name} has no header")
+        # The member's own header and the entry at the file's end agree, where neither is damaged.
+        if header[6] & 1 != info.flag_bits & 1 or header[8] != info.compress_type:
+            raise DamagedError(f"{name} is said to be packed in two ways")
+        if info.flag_bits & 1:
+            raise UnreadableError("is an archive with a password: unpack it, and pack it without")
+        if info.compress_type != zipfile.ZIP_STORED:
             raise UnreadableError(
                 "is PyTorch's archive, packed once more by another program, which compressed it: "
                 "torch.load and torch.save it again"
             )
-        header = self.source.map[info.header_offset : info.header_offset + _LOCAL_HEADER]
-        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-            raise DamagedError(f"{name} has no header")
+        if info.compress_size != info.file_size:
+            raise DamagedError(f"{name} has two sizes")
         lengths = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
         start = info.header_offset + _LOCAL_HEADER + sum(lengths)
         return Storage(self.source, info.file_size, name, info.CRC).place(start)

@@ -123,7 +123,6 @@ INERT = {
     "persistent tuple": several(text("storage"), SYSTEM[:0] + name("torch", "X"), b"N") + b"Q",
     "pops nothing": b"0",
     "doubles nothing": b"2",
-    "a frame that lies": b"\x95" + struct.pack("<Q", 1 << 60) + b"N",
     "a name with a NUL": b"cos\x00\nsystem\n)R",
     "remembers far": b"Nr\xff\xff\xff\xff",
     "buffer": b"\x97",
@@ -150,6 +149,7 @@ BROKEN = {
     "a number that is not there": b"\x8b\xff\xff\xff\x7f",
     "a text that is not there": b"X\xff\xff\xff\x7f",
     "a byte array that is not there": b"\x96" + struct.pack("<Q", 1 << 40),
+    "a frame that lies": b"\x95" + struct.pack("<Q", 1 << 60) + b"N",
     "protocol 255": b"\x80\xff",
     "a number of a million digits": b"L" + b"9" * 1_000_000 + b"L\n",
     "no text": b"X\x01\x00\x00\x00\xff",
@@ -160,7 +160,7 @@ BROKEN = {
 }
 
 
-def nested(opening, closing, depth=100_000):
+def nested(opening, closing, depth):
     return opening * depth + b"N" + closing * depth
 
 
@@ -190,82 +190,93 @@ def array(shape, dtype=b"", content=b"C\x08abcdefgh", fortran=b"\x89"):
     return ARRAY + several(b"K\x01", shape, dtype, fortran, content) + b"b"
 
 
-LARGE = {
-    "lists in lists": nested(b"]", b"a"),
-    "tuples in tuples": nested(b"", b"\x85", 50_000),
-    "dicts in dicts": nested(b"}" + text("a"), b"s", 50_000),
-    "records in records": name("a", "B") + b")R" * 100_000,
-    "records of states": name("a", "B") + b")R" + (b"0" + name("a", "B") + b")R}b") * 50_000,
-    "tuples of tuples as a key": b"}" + b")" + b"\x852\x86" * 40 + b"Ns",
-    "keys that collide": b"}("
-    + b"".join(whole(number * ((1 << 61) - 1)) + b"N" for number in range(40_000))
-    + b"u",
-    "a list of itself": b"]q\x00h\x00a",
-    "a dict of itself": b"}q\x00" + text("a") + b"h\x00s",
-    "a record of itself": call("a", "B") + b"q\x00}" + text("a") + b"h\x00sb",
-    "a module of itself": call("a", "Module")
-    + b"q\x00}("
-    + text("_parameters")
-    + b"}"
-    + text("_modules")
-    + b"}"
-    + text("a")
-    + b"h\x00sub",
-    "laughing dicts": laughing(b"}", b"(" + text("a") + b"h\x00" + text("b") + b"h\x00u"),
-    "laughing lists": laughing(b"]", b"(h\x00h\x00e"),
-    "laughing tuples": of_steps(b")q\x00", b"h\x00h\x00\x86q\x00" * 200),
-    "laughing modules": of_steps(
-        module(b"}") + b"q\x00",
-        *[module(b"}(" + text("a") + b"h\x00" + text("b") + b"h\x00u") + b"q\x00"] * 60,
-    ),
-    "sets without end": b"\x8f\x94" * 2_000_000,
-    "a text encoded again and again": name("_codecs", "encode")
-    + b"q\x00("
-    + text("x" * 4000)
-    + text("latin1")
-    + b"tq\x010"
-    + b"h\x00h\x01R0" * 100_000,
-    "a list copied again and again": b"]("
-    + b"N" * 100_000
-    + b"e\x85q\x01"
-    + name("builtins", "tuple")
-    + b"q\x00"
-    + b"h\x00h\x01R" * 200_000,
-    "a dict copied again and again": b"}("
-    + b"".join(whole(n) + b"N" for n in range(50_000))
-    + b"u\x85q\x01"
-    + name("collections", "OrderedDict")
-    + b"q\x00"
-    + b"h\x00h\x01R" * 200_000,
-    "an array of a terabyte": array(whole(1 << 40) + b"\x85"),
-    "an array of no size": array(b"K\x00\x85", content=b"C\x00"),
-    "an array of a negative size": array(whole(-2) + b"\x85"),
-    "an array of 65 axes": array(several(*[b"K\x01"] * 65)),
-    "an array of shapes": array(text("f4")),
-    "an array of objects": array(b"K\x02\x85", call("numpy", "dtype", text("O8")), b"](NNe"),
-    "an array of structures": array(
-        b"K\x02\x85", call("numpy", "dtype", text("f4,(1000000000,)f4"))
-    ),
-    "an array of nothing": array(b"K\x02\x85", call("numpy", "dtype", text("V1000000000000"))),
-    "an array of itself": ARRAY
-    + b"q\x00"
-    + several(b"K\x01", b")", b"h\x00", b"\x89", b"h\x00")
-    + b"b",
-    "an array from a buffer": call(
-        "numpy._core.numeric",
-        "_frombuffer",
-        b"C\x01a",
-        call("numpy", "dtype", text("f8")),
-        whole(1 << 50) + b"\x85",
-        text("C"),
-    ),
-    "a scalar of objects": call(
-        "numpy._core.multiarray", "scalar", call("numpy", "dtype", text("O")), name("os_", "x")
-    ),
-    "a type in a bad order": call("numpy", "dtype", text("f4"))
-    + several(b"K\x03", text("os"), b"N")
-    + b"b",
-}
+def large(share):
+    """What takes long or much to whoever follows it; all of it, or a share."""
+
+    def times(count):
+        return int(count * share)
+
+    return {
+        "lists in lists": nested(b"]", b"a", times(100_000)),
+        "tuples in tuples": nested(b"", b"\x85", times(50_000)),
+        "dicts in dicts": nested(b"}" + text("a"), b"s", times(50_000)),
+        "records in records": name("a", "B") + b")R" * times(100_000),
+        "records of states": name("a", "B")
+        + b")R"
+        + (b"0" + name("a", "B") + b")R}b") * times(50_000),
+        "tuples of tuples as a key": b"}" + b")" + b"\x852\x86" * 40 + b"Ns",
+        "keys that collide": b"}("
+        + b"".join(whole(number * ((1 << 61) - 1)) + b"N" for number in range(times(40_000)))
+        + b"u",
+        "a list of itself": b"]q\x00h\x00a",
+        "a dict of itself": b"}q\x00" + text("a") + b"h\x00s",
+        "a record of itself": call("a", "B") + b"q\x00}" + text("a") + b"h\x00sb",
+        "a module of itself": call("a", "Module")
+        + b"q\x00}("
+        + text("_parameters")
+        + b"}"
+        + text("_modules")
+        + b"}"
+        + text("a")
+        + b"h\x00sub",
+        "laughing dicts": laughing(b"}", b"(" + text("a") + b"h\x00" + text("b") + b"h\x00u"),
+        "laughing lists": laughing(b"]", b"(h\x00h\x00e"),
+        "laughing tuples": of_steps(b")q\x00", b"h\x00h\x00\x86q\x00" * 200),
+        "laughing modules": of_steps(
+            module(b"}") + b"q\x00",
+            *[module(b"}(" + text("a") + b"h\x00" + text("b") + b"h\x00u") + b"q\x00"] * 60,
+        ),
+        "sets without end": b"\x8f\x94" * times(2_000_000),
+        "a text encoded again and again": name("_codecs", "encode")
+        + b"q\x00("
+        + text("x" * 4000)
+        + text("latin1")
+        + b"tq\x010"
+        + b"h\x00h\x01R0" * times(100_000),
+        "a list copied again and again": b"]("
+        + b"N" * times(100_000)
+        + b"e\x85q\x01"
+        + name("builtins", "tuple")
+        + b"q\x00"
+        + b"h\x00h\x01R" * times(200_000),
+        "a dict copied again and again": b"}("
+        + b"".join(whole(n) + b"N" for n in range(times(50_000)))
+        + b"u\x85q\x01"
+        + name("collections", "OrderedDict")
+        + b"q\x00"
+        + b"h\x00h\x01R" * times(200_000),
+        "an array of a terabyte": array(whole(1 << 40) + b"\x85"),
+        "an array of no size": array(b"K\x00\x85", content=b"C\x00"),
+        "an array of a negative size": array(whole(-2) + b"\x85"),
+        "an array of 65 axes": array(several(*[b"K\x01"] * 65)),
+        "an array of shapes": array(text("f4")),
+        "an array of objects": array(b"K\x02\x85", call("numpy", "dtype", text("O8")), b"](NNe"),
+        "an array of structures": array(
+            b"K\x02\x85", call("numpy", "dtype", text("f4,(1000000000,)f4"))
+        ),
+        "an array of nothing": array(b"K\x02\x85", call("numpy", "dtype", text("V1000000000000"))),
+        "an array of itself": ARRAY
+        + b"q\x00"
+        + several(b"K\x01", b")", b"h\x00", b"\x89", b"h\x00")
+        + b"b",
+        "an array from a buffer": call(
+            "numpy._core.numeric",
+            "_frombuffer",
+            b"C\x01a",
+            call("numpy", "dtype", text("f8")),
+            whole(1 << 50) + b"\x85",
+            text("C"),
+        ),
+        "a scalar of objects": call(
+            "numpy._core.multiarray", "scalar", call("numpy", "dtype", text("O")), name("os_", "x")
+        ),
+        "a type with parts": call("numpy", "dtype", text("f4"))
+        + several(b"K\x03", text("<"), b"N", b"N", b"N", whole(-1), whole(-1), whole(27))
+        + b"b",
+        "a type in a bad order": call("numpy", "dtype", text("f4"))
+        + several(b"K\x03", text("os"), b"N")
+        + b"b",
+    }
 
 
 def storage(key="0", kind="FloatStorage", count=4, module="torch"):
@@ -334,20 +345,27 @@ ARCHIVES = {
     ),
     "a member far away": with_end_changed(SOUND, 42, struct.pack("<I", 1 << 30)),
     "a member over another": with_end_changed(SOUND, 42, struct.pack("<I", 0)),
-    "a member with a password": with_end_changed(SOUND, 8, b"\x01\x00"),
+    "a member with half a password": with_end_changed(SOUND, 8, b"\x01\x00"),
+    "a member with a password": SOUND.replace(
+        b"PK\x03\x04\x14\x00\x00", b"PK\x03\x04\x14\x00\x01"
+    ).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
     "a checksum that is wrong": with_end_changed(SOUND, 16, b"\x00\x00\x00\x00"),
 }
-FILES = {
-    **{f"runs {of}": beside_weights(body) for of, body in RUNS.items()},
-    **{f"commands: {of}": beside_weights(body) for of, body in OTHER_COMMANDS.items()},
-    **{f"inert: {of}": beside_weights(body) for of, body in INERT.items()},
-    **{f"broken: {of}": beside_weights(body) for of, body in BROKEN.items()},
-    **{f"large: {of}": beside_weights(body) for of, body in LARGE.items()},
-    **{f"archive: {of}": content for of, content in ARCHIVES.items()},
-    "broken: no end": PROTO + b"N",
-    "broken: nothing to end with": PROTO + b".",
-    "runs os.system in an archive": archive(RUNS["os.system"]),
-}
+
+
+def files(share):
+    """All of them, by their names."""
+    return {
+        **{f"runs {of}": beside_weights(body) for of, body in RUNS.items()},
+        **{f"commands: {of}": beside_weights(body) for of, body in OTHER_COMMANDS.items()},
+        **{f"inert: {of}": beside_weights(body) for of, body in INERT.items()},
+        **{f"broken: {of}": beside_weights(body) for of, body in BROKEN.items()},
+        **{f"large: {of}": beside_weights(body) for of, body in large(share).items()},
+        **{f"archive: {of}": content for of, content in ARCHIVES.items()},
+        "broken: no end": PROTO + b"N",
+        "broken: nothing to end with": PROTO + b".",
+        "runs os.system in an archive": archive(RUNS["os.system"]),
+    }
 
 
 def read(path):
@@ -373,12 +391,19 @@ def read(path):
     return "converted"
 
 
-def main(folder):
+def main(folder, share):
     import resource
     import time
 
+    from shunted_jax.convert.pickles import machine
+
+    machine._MOST_COMMANDS = int(machine._MOST_COMMANDS * share)
+
     paths = sorted(Path(folder).glob("*.pth"))
-    for content in (FILES["runs os.system"], SOUND):  # what this program itself imports late
+    for content in (
+        beside_weights(RUNS["os.system"]),
+        SOUND,
+    ):  # what this program itself imports late
         (Path(folder) / "first").write_bytes(content)
         read(Path(folder) / "first")
     (Path(folder) / "first").unlink()
@@ -407,4 +432,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], float(sys.argv[2]))

@@ -141,6 +141,7 @@ def test_plain_data_is_read_as_pickle_reads_it(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy"])
+@pytest.mark.filterwarnings("ignore")  # torch's, of what it will not make for long
 def test_what_is_no_plain_tensor_is_a_record_with_a_name(kind, tmp_path):
     saved = {
         "sparse": torch.ones(3).to_sparse(),

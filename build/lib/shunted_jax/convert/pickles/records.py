@@ -1,0 +1,110 @@
+"""What stands in place of the objects that a pickle asks for, and the two ways of refusing one."""
+
+import dataclasses
+from typing import Any
+
+# Modules and functions that run something. Nothing here would run them: that a file names them is
+# what its owner should hear.
+_MODULES = {
+    "os",
+    "posix",
+    "nt",
+    "subprocess",
+    "sys",
+    "runpy",
+    "pty",
+    "socket",
+    "shutil",
+    "pdb",
+    "bdb",
+}
+_MODULES |= {"importlib", "ctypes", "webbrowser", "code", "codeop", "multiprocessing", "asyncio"}
+_MODULES |= {"signal", "pickle", "_pickle", "cPickle", "timeit", "cProfile", "profile", "commands"}
+_MODULES |= {
+    "requests",
+    "urllib",
+    "http",
+    "ftplib",
+    "smtplib",
+    "pip",
+    "ensurepip",
+    "venv",
+    "popen2",
+}
+_BUILTINS = {"exec", "eval", "compile", "open", "execfile", "__import__", "input", "breakpoint"}
+_BUILTINS |= {"apply", "globals", "locals", "vars", "setattr", "delattr", "exit", "quit", "help"}
+_FORMER = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+class DamagedError(ValueError):
+    """The file is not what a program wrote: cut, altered, or made to mislead."""
+
+
+class UnreadableError(ValueError):
+    """The file may be sound, and is not read; the message goes on after its name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Global:
+    """A function or class that a pickle names: two words, and never the thing itself."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether it is known for running what a stranger wants run."""
+        if self.module == "builtins":
+            return self.name.partition(".")[0] in _BUILTINS
+        return self.module.partition(".")[0] in _MODULES
+
+
+def named(module: str, name: str) -> Global:
+    """Returns the global of Python 3 that a pickle means."""
+    return Global(_FORMER.get(module, module), name)
+
+
+def plain_key(key: Any) -> Any:
+    """Returns what stands for a key in a dict.
+
+    Keys are hashed, and what a stranger made can take for ever to hash: tuples in tuples, numbers
+    that were chosen to collide. Those become records, which are hashed by where they lie.
+    """
+    if isinstance(key, (list, dict)):
+        raise DamagedError("its pickle has a container for a key")
+    if isinstance(key, tuple) or (isinstance(key, int) and abs(key) >= 1 << 60):
+        return Record(Global("builtins", type(key).__name__), (key,))
+    return key
+
+
+class Record:
+    """An object that was not made: what it was to be made by, and from what.
+
+    Attributes:
+        made_by: the class or function, or a record where the pickle made that, too.
+        arguments: of the call.
+        state: what the object was to be given afterwards: a dict of its attributes, as a rule.
+        items: what was appended to it.
+        pairs: what was set in it, as in a dict.
+    """
+
+    __slots__ = ("arguments", "items", "made_by", "pairs", "state")
+
+    def __init__(self, made_by: "Global | Record", arguments: tuple):
+        self.made_by, self.arguments = made_by, arguments
+        self.state: Any = None
+        self.items: list | None = None
+        self.pairs: dict | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the class or function; of the first one, where one made the other."""
+        made_by = self.made_by
+        for _ in range(100):
+            if not isinstance(made_by, Record):
+                break
+            made_by = made_by.made_by
+        return str(made_by) if isinstance(made_by, Global) else "what another object makes"

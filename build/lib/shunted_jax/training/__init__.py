@@ -1,0 +1,1 @@
+"""Runs: steps, evaluations and checkpoints, in their order."""

@@ -1,0 +1,1 @@
+"""One training step: the state, the optimizer and the programs."""
