@@ -11,7 +11,7 @@ from etils import epath
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.data.pipeline import Batches
-from shunted_jax.errors import PreemptedError
+from shunted_jax.errors import PreemptedError, RunError, UserError
 from shunted_jax.reporting.gauges import DataWait, Gauges, least_step_seconds
 from shunted_jax.reporting.metrics_files import MetricsFiles
 from shunted_jax.reporting.progress import Progress
@@ -128,10 +128,15 @@ def _train(
                 pace = progress.update(step, means.get("train/loss", math.nan))
                 rate = {"train/learning_rate": float(run.schedule(step - 1))}
                 files.write(step, means | rate | pace | gauges.read(pace["step_seconds"]))
-            evaluation, values = None, {}
+            evaluation, values, problem = None, {}, None
             if evaluate_now and not stop_now:
-                evaluation = evaluate(run, state, stop.agreed)
-                stop_now = evaluation is None
+                try:
+                    evaluation = evaluate(run, state, stop.agreed)
+                    stop_now = evaluation is None
+                except (UserError, RunError) as error:  # of an image: what is learned is kept
+                    if jax.process_count() > 1:  # the others wait within the evaluation
+                        raise
+                    problem = error
             if evaluate_now or save_now or stop_now:
                 lock.check()
                 bad_images = _bad_images(batches, run, resumed, step)
@@ -142,9 +147,9 @@ def _train(
                 # First: who goes on from that checkpoint needs the records before it.
                 files.publish()
                 save(run, step, state, values, tally, bad_images, checkpoints)
-            if stop_now:
+            if problem or stop_now:
                 checkpoints.wait()
-                raise _preempted(step)
+                raise problem or _preempted(step)
             if evaluate_now or save_now:
                 progress.resume_clock()
     return evaluation

@@ -45,7 +45,7 @@ def messages() -> list[Message]:
     for path, tree in trees.items():
         for call, scope in _errors_made(tree, None):
             for text in _texts(call.args[0], scope, functions, 4):
-                if text.strip(FILLED):  # else it is another library's, passed on
+                if text.strip(f"{FILLED} :;,"):  # else it is another library's, passed on
                     where = f"{path.relative_to(ROOT)}:{call.lineno}"
                     found.append(Message(where, call.func.id, " ".join(text.split())))
     return list(dict.fromkeys(found))
@@ -86,8 +86,16 @@ def _texts(node: ast.AST, scope: ast.AST | None, functions: dict, depth: int) ->
     if isinstance(node, ast.Constant):
         return [str(node.value)] if node.value is not None else []
     if isinstance(node, ast.JoinedStr):
-        parts = [v.value if isinstance(v, ast.Constant) else FILLED for v in node.values]
-        return ["".join(parts)]
+        glue = not any(part.value.strip(" :;,") for part in node.values if _is_text(part))
+        parts = [
+            [part.value]
+            if _is_text(part)
+            else _texts(part.value, scope, functions, depth)
+            if glue
+            else [FILLED]
+            for part in node.values
+        ]
+        return ["".join(form) for form in itertools.product(*parts)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         sides = [_texts(side, scope, functions, depth) for side in (node.left, node.right)]
         return ["".join(both) for both in itertools.product(*sides)]
@@ -108,6 +116,10 @@ def _texts(node: ast.AST, scope: ast.AST | None, functions: dict, depth: int) ->
         found = [text for v in returned for text in _texts(v, function, functions, depth - 1)]
         return found or [FILLED]
     return [FILLED]
+
+
+def _is_text(part: ast.AST) -> bool:
+    return isinstance(part, ast.Constant)
 
 
 def _values_of(name: str, scope: ast.AST) -> list[ast.AST]:

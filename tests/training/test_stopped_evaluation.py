@@ -10,9 +10,10 @@ import pytest
 
 from shunted_jax.checkpoints import RunCheckpoints
 from shunted_jax.checkpoints.folders import checkpoint_folder
-from shunted_jax.errors import PreemptedError
+from shunted_jax.errors import PreemptedError, UserError
 from shunted_jax.reporting.metrics_files import read_metrics
 from shunted_jax.tasks import classification
+from shunted_jax.training import loop
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
 from tests.support.small_run import learned
@@ -84,6 +85,25 @@ def test_run_goes_on_as_if_it_had_not_been_disturbed(make_config, evaluations, t
         assert metrics_of(whole, step) == metrics_of(parts, step) != {}
     best = [checkpoint_folder(path, "best")[0].name for path in (whole, parts)]
     assert best[0] == best[1]
+
+
+def test_a_bad_image_of_the_evaluation_costs_no_step(make_config, tmp_path, monkeypatch):
+    run = make_run(make_config(epochs=2.0, keep_checkpoints=9))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_and_evaluate(run, whole)
+    with monkeypatch.context() as patch:
+
+        def refuse(*arguments):
+            raise UserError("example 3 of digits, test cannot be decoded")
+
+        patch.setattr(loop, "evaluate", refuse)
+        for _ in range(2):  # the second time, what was saved is evaluated first
+            with pytest.raises(UserError, match="example 3"):
+                train_and_evaluate(run, parts)
+            assert metrics_of(parts, 3) == {}
+    train_and_evaluate(run, parts)
+    jax.tree.map(np.testing.assert_array_equal, restored(run, whole), restored(run, parts))
+    assert metrics_of(whole, 3) == metrics_of(parts, 3) != {}
 
 
 def test_making_up_that_was_cut_off_leaves_no_record_twice(make_config, evaluations, tmp_path):
