@@ -1,9 +1,11 @@
 """What `train.py` needs around its flags: clear words for what was mistyped, readable logs."""
 
+import dataclasses
 import functools
 import logging
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -40,7 +42,7 @@ def run(main: Callable[[Sequence[str]], None], default_config: Path) -> NoReturn
     hush_failed_saves()
     print_any_name()
     try:
-        app.run(main, flags_parser=functools.partial(_parse_flags, default_config))
+        app.run(main, flags_parser=functools.partial(_parse_with_none, default_config))
     except UserError as error:
         _leave(str(error), 2)
     except (LockError, FloatingPointError) as error:
@@ -121,6 +123,39 @@ def without_flag(name: str, argv: Sequence[str]) -> list[str]:
         elif not equals:
             next(arguments, None)  # the value is an argument of its own
     return kept
+
+
+def split_off_none(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Returns a command line without the fields that it sets to None, and these, as paths.
+
+    The flags of ml_collections would take the word for a text or for a number that is none.
+    """
+    kept, fields = [], []
+    for argument in argv:
+        flag, _, value = argument.partition("=")
+        path = tuple(flag.lstrip("-").split(".")[1:])
+        if value in ("None", "none") and _may_be_none(path):
+            fields.append(path)
+        else:
+            kept.append(argument)
+    return kept, fields
+
+
+def _may_be_none(path: Sequence[str]) -> bool:
+    kind = Config
+    for name in path:
+        kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
+    return type(None) in typing.get_args(kind)
+
+
+def _parse_with_none(default_config: Path, argv: Sequence[str]) -> Sequence[str]:
+    argv, fields = split_off_none(argv)
+    rest = _parse_flags(default_config, argv)
+    config = flags.FLAGS["config"].value
+    if isinstance(config, Config):
+        for *sections, name in fields:
+            setattr(functools.reduce(getattr, sections, config), name, None)
+    return rest
 
 
 def _parse_flags(default_config: Path, argv: Sequence[str]) -> Sequence[str]:

@@ -9,7 +9,7 @@ import pytest
 
 import shunted_jax
 from shunted_jax.models.variables import initial_values
-from tests.convert.files import FIELDS, small_weights, to_torch_tensors, torch
+from tests.convert.files import FIELDS, small_weights
 
 # As the state dict says it to someone who asks for other classes.
 HAS_FIVE = "the state dict has a head of 5 classes, and num_classes is 7: params/head is freshly"
@@ -49,21 +49,6 @@ def test_the_head_is_the_one_asked_for():
             assert (type(leaf), leaf.dtype) == (np.ndarray, np.float32)
     for given in (as_it_is, none, none_either, other, fresh):
         same(given, variables)
-
-
-def test_pytorchs_tensors_are_taken_as_they_are():
-    # numpy takes neither what learns nor bfloat16 (openpi#710, TorchSharp#1204).
-    weights = small_weights()
-    _, expected = shunted_jax.from_torch(weights)
-    as_parameters = {
-        name: torch.nn.Parameter(tensor) if tensor.is_floating_point() else tensor
-        for name, tensor in to_torch_tensors(weights).items()
-    }
-    same(shunted_jax.from_torch(as_parameters)[1], expected)
-    _, halved = shunted_jax.from_torch(to_torch_tensors(weights, torch.bfloat16))
-    for half, whole in zip(*map(jax.tree.leaves, (halved, expected)), strict=True):
-        assert half.dtype == np.float32
-        np.testing.assert_allclose(half, whole, rtol=2**-8, atol=0)
 
 
 def test_a_state_dict_in_others_is_found_and_can_be_chosen():

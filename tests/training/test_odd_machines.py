@@ -53,7 +53,8 @@ def test_a_pod_that_nobody_has_a_name_in(runs):
 
 
 def test_a_killed_worker_ends_the_run(runs):
-    process = runs.start(runs.folder / "worker", "--config.data.num_workers=2")
+    options = ("--config.data.num_workers=1", "--config.save_every_steps=2")
+    process = runs.start(runs.folder / "worker", *options)
     end = time.monotonic() + 120
     while not saved_steps(runs.folder / "worker"):
         assert process.poll() is None, process.stderr.read()
