@@ -5,6 +5,7 @@ transformations come before them: with another one, the same seed would give oth
 """
 
 import re
+import sys
 from multiprocessing import resource_tracker
 
 import grain.python as grain
@@ -38,9 +39,14 @@ def start_helper_of_workers() -> None:
     """Starts the helper process that Python has for worker processes, where there is none yet.
 
     Started with the first worker, it would let through the signals that the starting thread holds
-    back.
+    back. It also clears away the shared memory that Grain leaves where workers end with batches
+    ready, and is told here not to warn of it.
     """
-    resource_tracker.ensure_running()
+    sys.warnoptions.append("ignore:resource_tracker")  # the helper inherits them
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
 
 
 def exit_code_of_worker(error: BaseException) -> int | None:

@@ -14,7 +14,7 @@ from shunted_jax.data.bad_images import BadImageError
 from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.sources import Source
 from shunted_jax.data.transforms import EvalTransform, TrainTransform
-from shunted_jax.errors import UserError
+from shunted_jax.errors import RunError, UserError, in_a_line
 
 Row = dict[str, Any]
 
@@ -42,7 +42,7 @@ class LoadForTraining:
         for attempt in range(_MOST_IN_A_ROW):
             number = (index + attempt) % len(self.source)
             try:
-                example = self.source.examples[number]
+                example = _read(self.source, number)
                 image = self.transform(example["image"], rng)
             except BadImageError as error:
                 if self.on_bad_image == "raise":
@@ -77,7 +77,7 @@ class LoadForEvaluation:
         image, label, bad = None, 0, NONE_BAD
         if position < len(self.source):
             try:
-                example = self.source.examples[position]
+                example = _read(self.source, position)
                 label = example["label"]
                 image = self.transform(example["image"])
             except BadImageError as error:
@@ -91,6 +91,18 @@ class LoadForEvaluation:
             "bad": np.int64(bad),
             "mask": np.bool_(image is not None),
         }
+
+
+def _read(source: Source, number: int) -> dict[str, Any]:
+    try:
+        return source.examples[number]
+    except RunError:
+        raise
+    except RuntimeError as error:  # of ArrayRecord
+        raise UserError(
+            f"example {number} of {source.name} cannot be read ({in_a_line(error)}): a file of the "
+            "data set is cut off, changed or gone; copy it again, or prepare it again"
+        ) from error
 
 
 def reason_of(source: Source, number: int) -> str:

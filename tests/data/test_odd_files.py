@@ -2,6 +2,7 @@
 
 import io
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -89,3 +90,16 @@ def test_classes_are_in_the_order_of_their_names_as_text(tmp_path):
     assert source.class_names == names
     found = {example["file_name"]: example["label"] for example in source.examples}
     assert found == {"val/2/0.jpg": 3, "val/true/0.jpg": 7}
+
+
+def test_an_accent_is_the_same_however_it_is_written(tmp_path):
+    # Of a tree that was half copied from macOS (paperbanana#234).
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    tree = write_tree(
+        tmp_path, {"train": {decomposed: 2, "tea": 1}, "val": {composed: 1, "tea": 1}}
+    )
+    for split, labels in (("train", [0, 0, 1]), ("val", [0, 1])):
+        source = open_source(tree, split)
+        assert source.class_names == (composed, "tea")
+        assert sorted(example["label"] for example in source.examples) == labels

@@ -4,10 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from shunted_jax.data.loading import LoadForTraining
+from shunted_jax.data.recipe import make_train_transform
 from shunted_jax.data.sources import open_source
 from shunted_jax.errors import UserError
+from tests.support.tiny import tiny_config
 
 
 @pytest.fixture
@@ -40,3 +44,13 @@ def test_labels_have_to_be_classes(own):
     (own / "features.json").write_text(json.dumps(features))
     with pytest.raises(UserError, match="training wants an 'image' and a 'label' of classes"):
         open_source(str(own), "train")
+
+
+def test_a_file_that_is_cut_off_later_is_told(own):
+    source = open_source(str(own), "train")
+    (file,) = own.glob("*train*")
+    file.write_bytes(file.read_bytes()[:-40])  # after it was opened: as a later shard is
+    load = LoadForTraining(source, make_train_transform(tiny_config(None)))
+    told = r"example 3 of .* cannot be read \(RuntimeError: .*copy it again"
+    with pytest.raises(UserError, match=told):
+        load(3, np.random.default_rng(0))
