@@ -132,7 +132,7 @@ def read_by_others(path, kind):
 @pytest.fixture(scope="module")
 def networks():
     """Whole networks' files: each takes a while to be written."""
-    from tests.torch_reference import TorchShunted
+    from shunted_jax.convert.torch_reference import TorchShunted
 
     network = TorchShunted(**{**SMALLEST, "in_channels": 3})
     network.load_state_dict(to_torch_tensors(small_weights(**SMALLEST)))
