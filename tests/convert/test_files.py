@@ -342,13 +342,13 @@ def test_the_largest_variant_is_read_one_tensor_at_a_time(tmp_path):
     save({"model": to_torch_tensors(weights)}, tmp_path / "ckpt_B.pth")
     program = """
 import resource, sys, convert_weights
-from shunted_jax.convert import command
+from shunted_jax.commands import convert
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
-def write(*arguments, then=command.write_weights, **named):
+def write(*arguments, then=convert.write_weights, **named):
     print(most() - before)
     then(*arguments, **named)
-command.write_weights = write
+convert.write_weights = write
 before = most()
 assert convert_weights.main(sys.argv[1:]) == 0
 print(most() - before)

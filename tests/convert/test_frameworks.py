@@ -53,7 +53,7 @@ class Told:
 @pytest.fixture
 def told(tmp_path, capsys, monkeypatch):
     told = Told(tmp_path / "w.pth", capsys)
-    monkeypatch.setattr("shunted_jax.convert.command.write_weights", told.written)
+    monkeypatch.setattr("shunted_jax.commands.convert.write_weights", told.written)
     return told
 
 
