@@ -5,6 +5,7 @@
 # make proofs   runs the tests that take whole runs: killed ones, several processes, fine-tuning
 # make lint   checks style and formatting
 # make mutations   converts 10,000 damaged files: an exact load or a clear message
+# make fuzz   looks for ten minutes for a stranger's file that the reader stumbles over
 # make bench   compares the speed with PyTorch's on this CPU: five to nine minutes
 # make gpu-check   on a machine with a GPU: is it right, how fast is it, where does the time go; 12 minutes
 # make gpu-wheels   fetches what such a machine may lack for training, into .whl/
@@ -30,7 +31,7 @@ endif
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 demo: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
-.PHONY: demo test test-quick test-gpu proofs lint mutations bench gpu-check gpu-wheels tpu-check \
+.PHONY: demo test test-quick test-gpu proofs lint mutations fuzz bench gpu-check gpu-wheels tpu-check \
   twice torture clean
 
 demo: $(VENV)/installed data/digits/1.0.0/dataset_info.json
@@ -69,6 +70,11 @@ lint: $(VENV)/installed-for-tests
 
 mutations: $(VENV)/installed-for-tests
 	SHUNTED_JAX_MUTATIONS=10000 $(BIN)/python -m pytest -n auto --maxprocesses 3 tests/convert/test_mutations.py
+
+fuzz: $(VENV)/installed-for-tests
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt --editable '.[test,fuzz]'
+	$(BIN)/python -m tests.convert.fuzz pickle --seconds 300
+	$(BIN)/python -m tests.convert.fuzz container --seconds 300
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks.throughput --json=docs/throughput_cpu.json --plot=docs/throughput_cpu.png

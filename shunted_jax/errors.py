@@ -60,6 +60,12 @@ def some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
+def in_lines(problems: Sequence[str], most: int = 40) -> str:
+    """Returns the first problems of a list that may be long, a line each, and how many follow."""
+    more = [f"and {len(problems) - most:,} more"] if len(problems) > most else []
+    return "".join(f"\n  {line}" for line in [*problems[:most], *more])
+
+
 def nearest(name: str, known: Iterable[str], kind: str = "names") -> str:
     """Returns what to tell someone who wrote `name` where there are only the `known` ones.
 

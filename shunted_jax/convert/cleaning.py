@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from shunted_jax.convert.finding import Found, is_tensor
+from shunted_jax.convert.finding import LONGEST, Found, is_tensor
 from shunted_jax.convert.names import AVERAGES, COUNTER, LANDMARK, published, unwrapped
 from shunted_jax.convert.paddle import is_paddle, is_static, unpacked, with_torch_axes
 from shunted_jax.convert.pickles import Record, Stored
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, some
 
 # Tensors that tell which other network a file belongs to.
 _OTHER_NETWORKS = {
@@ -72,6 +72,8 @@ def clean(found: Found, prefix: str | None = None) -> Cleaned:
             tensor of its is none.
     """
     values = {n: t for n, t in unpacked(found.tensors).items() if isinstance(n, str)}
+    if long := [name for name in values if len(name) > LONGEST]:
+        raise UserError(f"a name in the file has {len(long[0]):,} letters: {long[0][:60]}...")
     values = {n: t for n, t in values.items() if n.rpartition(".")[2] != AVERAGES}
     named = [n for n, t in values.items() if is_tensor(t) or isinstance(t, Record)]
     prefix = _find_prefix(named, prefix)
@@ -155,7 +157,7 @@ def _find_prefix(names: list[str], asked: str | None) -> str:
             # What the file has before it: more than `start` where a wrapper's name is in it.
             shown = name[: name.find(LANDMARK.partition(".")[0][:-1])]
             found.setdefault(start, shown if unwrapped(shown) == start else start)
-    shown = ", ".join(repr(prefix) for prefix in sorted(found.values()))
+    shown = some([repr(prefix) for prefix in sorted(found.values())])
     if asked is not None:
         wanted = asked if not asked or asked.endswith(".") else f"{asked}."
         if unwrapped(wanted) not in found:

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shunted_jax.convert.modules import is_module, state_dict_of
+from shunted_jax.convert.modules import counting, is_module, state_dict_of
 from shunted_jax.convert.names import is_landmark
 from shunted_jax.convert.pickles import Record
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, some
 
 # How people call the weights that training moves, the first ones first.
 _PLAIN = ("model", "state_dict", "model_state_dict", "module", "net", "network", "student")
@@ -18,6 +18,10 @@ _PLAIN += ("params", "weights")
 _AVERAGE = re.compile(
     r"(?<![a-z])(ema|teacher|swa|avg|averaged?|momentum|shadow|target)(?![a-z])", re.IGNORECASE
 )
+
+# What is looked at: how deep in containers, how many state dicts, names of how many letters. What a
+# stranger made can be a small file, and take for ever to whoever follows it beyond.
+_DEEPEST, _MOST, LONGEST = 100, 1000, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,20 +73,24 @@ def find_state_dict(loaded: Any, wanted: str | None = None) -> Found:
     Raises:
         UserError: there is none, or there are several and none of them is the plain one.
     """
-    ours, strangers, unread = [], [], []
+    ours, stranger, unread = [], None, []
+    spend = counting()
     for path, node, inside in _walk(loaded):
-        tensors = _mapping(node)
+        tensors = state_dict_of(node, spend) if is_module(node) else _mapping(node)
         if tensors is None or not (count := _count(tensors)):
             if isinstance(node, Record) and not inside:
                 unread.append(node.name)
         elif any(_tells(name, value) for name, value in tensors.items()):
+            if len(ours) == _MOST:
+                raise UserError(f"the file holds more than {_MOST:,} state dicts: save one of them")
             ours.append((_keys(path), tensors, count))
-        else:
-            strangers.append((_keys(path), tensors, count))
+        elif stranger is None or count > stranger[2]:
+            stranger = path, tensors, count
     if not ours:
-        if not strangers:
+        if stranger is None:
             raise UserError(_nothing_in(loaded))
-        ours = [max(strangers, key=lambda found: found[2])]
+        path, *rest = stranger
+        ours = [(_keys(path), *rest)]
     taken = _choose([keys for keys, _, _ in ours], [count for _, _, count in ours], wanted)
     others = [("/".join(keys) or ".", count) for keys, _, count in ours[:taken] + ours[taken + 1 :]]
     keys, tensors, count = ours[taken]
@@ -91,33 +99,38 @@ def find_state_dict(loaded: Any, wanted: str | None = None) -> Found:
 
 def _walk(loaded: Any) -> Iterator[tuple[Any, Any, bool]]:
     """Yields each container once, with the way to it and whether it is inside of a record."""
-    seen, waiting = set(), deque([(None, loaded, False)])
+    seen, opened = set(), set()
+    waiting = deque([(None, loaded, False, 0)])
     while waiting:
-        path, node, inside = waiting.popleft()
+        path, node, inside, depth = waiting.popleft()
         if id(node) in seen:  # containers may share what they hold, over and over
             continue
         seen.add(id(node))
         yield path, node, inside
-        if is_module(node):
+        if is_module(node) or depth == _DEEPEST:
             continue
-        for key, value in _children(node):
+        inside = inside or isinstance(node, Record)
+        for key, value in _children(node, opened):
             if isinstance(value, (Mapping, Record, list, tuple)):
-                waiting.append(((path, key), value, inside or isinstance(node, Record)))
+                waiting.append(((path, key), value, inside, depth + 1))
 
 
-def _children(node: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(node, Record):
-        for part in (node.state, node.pairs, node.items, node.arguments):
-            yield from _children(part)
-    elif isinstance(node, Mapping):
-        yield from node.items()
-    elif isinstance(node, (list, tuple)):
-        yield from enumerate(node)
+def _children(node: Any, opened: set[int]) -> Iterator[tuple[Any, Any]]:
+    """Yields what is in a container or in a record's parts, of which many may share one."""
+    record = isinstance(node, Record)
+    for part in (node.state, node.pairs, node.items, node.arguments) if record else (node,):
+        if id(part) in opened:
+            continue
+        opened.add(id(part))
+        if isinstance(part, Record):
+            yield None, part
+        elif isinstance(part, Mapping):
+            yield from part.items()
+        elif isinstance(part, (list, tuple)):
+            yield from enumerate(part)
 
 
 def _mapping(node: Any) -> Mapping | None:
-    if is_module(node):
-        return state_dict_of(node)
     if isinstance(node, Record):
         return node.pairs
     return node if isinstance(node, Mapping) else None
@@ -129,21 +142,23 @@ def _count(tensors: Mapping) -> int:
 
 def _tells(name: Any, value: Any) -> bool:
     there = is_tensor(of_tensor(value)) or isinstance(value, Record)
-    return there and isinstance(name, str) and is_landmark(name)
+    return there and isinstance(name, str) and len(name) <= LONGEST and is_landmark(name)
 
 
 def _keys(path: Any) -> tuple[str, ...]:
     keys = []
     while path is not None:
         path, key = path
-        keys.append(str(key) if isinstance(key, (str, int)) else "?")
+        keys.append(str(key)[:LONGEST] if isinstance(key, (str, int)) else "?")
     return tuple(reversed(keys))
 
 
 def _choose(places: list[tuple[str, ...]], counts: list[int], wanted: str | None) -> int:
-    shown = ", ".join(
-        f"{'/'.join(keys) or '.'} ({count:,} tensors)"
-        for keys, count in zip(places, counts, strict=True)
+    shown = some(
+        [
+            f"{'/'.join(keys)[:LONGEST] or '.'} ({count:,} tensors)"
+            for keys, count in zip(places, counts, strict=True)
+        ]
     )
     if wanted is not None:
         names = ["/".join(keys) or "." for keys in places]
@@ -178,7 +193,7 @@ def _nothing_in(loaded: Any) -> str:
                 "mp_rank_00_model_states.pt beside it, or after ZeRO-3 in the file that `python "
                 "zero_to_fp32.py . whole` makes there"
             )
-        names = [str(name) for name in loaded if isinstance(name, (str, int))]
+        names = [str(name)[:100] for name in loaded if isinstance(name, (str, int))]
         known = ", ".join(names[:8]) or "nothing that has a name"
         return f"the file holds no tensors; at its top it has {known}"
     kind = loaded.name if isinstance(loaded, Record) else type(loaded).__name__

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from shunted_jax.convert.key_map import SHOWN_BY
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, in_lines
 from shunted_jax.models import create_model, list_models
 from shunted_jax.models.architecture import differences_from_variant
 
@@ -16,6 +16,7 @@ _HEAD_DIM = 32  # channels of an attention head, in every published variant
 
 # Of a network. The largest published one has 34, and each takes a moment to be described.
 _MOST_BLOCKS = 200
+_WIDEST = 1 << 24  # channels or classes
 
 
 def infer_fields(
@@ -43,6 +44,8 @@ def infer_fields(
             problems.append(f"missing     {name}")
         elif tensors[name].ndim != rank or 0 in tensors[name].shape:
             problems.append(f"wrong shape {name}: {tensors[name].shape}, not of rank {rank}")
+        elif max(tensors[name].shape) > _WIDEST:  # a few bytes can pose as that many
+            problems.append(f"too large   {name}: {tensors[name].shape}")
         else:
             return tensors[name].shape
         return (1,) * rank
@@ -56,6 +59,10 @@ def infer_fields(
         return len(indices)
 
     stages = count(r"block(\d+)\.", first=1)
+    if stages > _MOST_BLOCKS:
+        raise UserError(
+            f"the tensors are of {stages:,} stages, and {_MOST_BLOCKS} are the most read"
+        )
     depths, embed_dims, mlp_ratios, sr_ratios = [], [], [], []
     for number in range(1, stages + 1):
         block = f"block{number}.0"
@@ -78,7 +85,7 @@ def infer_fields(
     if stages == 0:
         problems.append("missing     block1.0 and all other blocks")
     if problems:
-        raise UserError("the network cannot be told from its tensors:\n  " + "\n  ".join(problems))
+        raise UserError("the network cannot be told from its tensors:" + in_lines(problems))
 
     if num_heads is None:
         heads_of = create_model(model).num_heads if model else ()

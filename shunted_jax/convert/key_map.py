@@ -38,6 +38,14 @@ class Entry(NamedTuple):
         torch_axes, flax_axes = self.pattern.split(" -> ")
         return np.ascontiguousarray(rearrange(leaf, f"{flax_axes} -> {torch_axes}"))
 
+    def torch_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns a leaf's shape with its axes in PyTorch's order: of any size, without memory."""
+        if not self.pattern:
+            return tuple(shape)
+        torch_axes, flax_axes = (axes.split() for axes in self.pattern.split(" -> "))
+        sizes = dict(zip(flax_axes, shape, strict=True))
+        return tuple(sizes[axis] for axis in torch_axes)
+
 
 def key_map(model: ShuntedTransformer) -> list[Entry]:
     """Returns one entry for each tensor of `model`, in the published state dict's order.

@@ -14,6 +14,7 @@ from shunted_jax.errors import UserError
 
 _NAMES = "StructuredToParameterName@@"
 _PIECES = "UnpackBigParamInfor@@"
+_MOST_AXES = 64
 # A static graph's names: of a kind of layer, counted, and not of the layer.
 _STATIC = re.compile(r"[a-z][a-z0-9_]*_\d+\.(w|b)_\d+\w*")
 
@@ -79,7 +80,7 @@ def _joined(name: str, about: Any, tensors: dict[Any, Any]) -> Stored:
     try:
         shape = tuple(about["OriginShape"])
         parts = [tensors.pop(piece) for piece in about["slices"]]
-        fits = all(type(size) is int and size >= 0 for size in shape)
+        fits = len(shape) <= _MOST_AXES and all(type(n) is int and n >= 0 for n in shape)
         fits = fits and sum(part.size for part in parts) == math.prod(shape)
         (dtype,) = {part.dtype for part in parts}
     except (KeyError, TypeError, ValueError, AttributeError):

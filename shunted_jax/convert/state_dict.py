@@ -13,15 +13,13 @@ from shunted_jax.convert.inference import infer_fields
 from shunted_jax.convert.key_map import key_map
 from shunted_jax.convert.names import COUNTER
 from shunted_jax.convert.pickles import Stored
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, in_lines
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import variant_of
 from shunted_jax.models.variables import abstract_variables
 
 StateDict = Mapping[str, Any]  # arrays, or what becomes one by numpy.asarray
 Variables = dict[str, Any]
-
-_MOST_LISTED = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +118,7 @@ def load_state_dict(
             continue
         unused.remove(entry.torch_name)
         tensor, wanted = state_dict[entry.torch_name], shapes[entry.path]
-        torch_shape = entry.to_torch(np.broadcast_to(np.int8(0), wanted.shape)).shape
+        torch_shape = entry.torch_shape(wanted.shape)
         if tensor.shape != torch_shape:
             problems.append(
                 f"wrong shape {entry.torch_name}: {tensor.shape} in the file, {torch_shape} in the "
@@ -130,7 +128,7 @@ def load_state_dict(
             problems.append(f"wrong type  {entry.torch_name}: {tensor.dtype}, not floating point")
     problems += [f"unexpected  {name}" for name in sorted(unused | set(foreign))]
     if problems:
-        raise UserError(_listing(problems))
+        raise UserError("the state dict does not fit the network:" + in_lines(problems))
     # Nothing is read before all is known to fit: sizes that lie are refused without their numbers.
     leaves = {}
     for entry in entries:
@@ -177,9 +175,3 @@ def _read(tensor: Any, dtype: np.dtype) -> np.ndarray:
     """Returns a tensor's numbers in memory of their own: one tensor of a file at a time."""
     with np.errstate(over="ignore", invalid="ignore"):  # the account says what is not finite
         return np.asarray(tensor).astype(dtype, copy=not isinstance(tensor, Stored))
-
-
-def _listing(problems: list[str]) -> str:
-    shown = problems[:_MOST_LISTED]
-    rest = [f"and {len(problems) - len(shown):,} more"] if len(problems) > len(shown) else []
-    return "the state dict does not fit the network:\n  " + "\n  ".join(shown + rest)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import shunted_jax
+from shunted_jax.errors import UserError
 from shunted_jax.models.variables import initial_values
 from tests.convert.files import FIELDS, small_weights
 
@@ -65,3 +66,12 @@ def test_the_signature_says_what_can_be_asked_for():
     names = ["state_dict", "model", "num_heads", "from_key", "prefix", "drop_head"]
     names += ["ignore_unexpected", "num_classes", "key"]
     assert list(inspect.signature(shunted_jax.from_torch).parameters) == names
+
+
+@pytest.mark.parametrize("name", ["patch_embed1.conv.0.weight", "block1.0.mlp.fc1.weight"])
+def test_few_bytes_that_pose_as_a_huge_tensor_take_no_memory(name):
+    weights = small_weights()
+    first, _, *rest = weights[name].shape
+    weights[name] = np.broadcast_to(np.float32(0), (first, 1 << 40, *rest))
+    with pytest.raises(UserError, match=f"too large   {name}"):
+        shunted_jax.from_torch(weights)

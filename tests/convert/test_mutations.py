@@ -79,7 +79,9 @@ class Lenient(pickle._Unpickler):
     def find_class(self, module, name):
         if name == "_reconstruct":  # which takes memory for whatever size the file says
             return lambda *_: np.zeros(0, np.int8)
-        if module.startswith(("torch", "numpy", "collections", "_codecs", "tests.torch")):
+        if module.startswith(
+            ("torch", "numpy", "collections", "_codecs", "shunted_jax.convert.torch")
+        ):
             try:
                 return super().find_class(module, name)
             except (ImportError, AttributeError):
@@ -129,19 +131,24 @@ def read_by_others(path, kind):
     return torch.load(path, map_location="cpu", weights_only=False, pickle_module=LENIENT)
 
 
-@pytest.fixture(scope="module")
-def networks():
-    """Whole networks' files: each takes a while to be written."""
+def whole_networks(fields):
+    """Returns files of a network itself, by their kinds: each takes a while to be written."""
     from shunted_jax.convert.torch_reference import TorchShunted
 
-    network = TorchShunted(**{**SMALLEST, "in_channels": 3})
-    network.load_state_dict(to_torch_tensors(small_weights(**SMALLEST)))
+    network = TorchShunted(**{"in_channels": 3, **fields})
+    network.load_state_dict(to_torch_tensors(small_weights(**fields)))
     network.eval()
     streams = {"module": io.BytesIO(), "script": io.BytesIO()}
     torch.save(network, streams["module"])
-    traced = torch.jit.trace(network, torch.zeros(1, 3, 32, 32), check_trace=False)
+    image = torch.zeros(1, network.patch_embed1.conv[0].in_channels, 32, 32)
+    traced = torch.jit.trace(network, image, check_trace=False)
     torch.jit.save(traced, streams["script"])
     return {kind: stream.getvalue() for kind, stream in streams.items()}
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return whole_networks(SMALLEST)
 
 
 def write(tensors, path, kind):

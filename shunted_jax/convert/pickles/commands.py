@@ -9,6 +9,7 @@ from shunted_jax.convert.pickles.records import DamagedError, UnreadableError
 
 STOP = ord(".")
 _NEWEST_PROTOCOL = 5
+_MOST_OF_A_NUMBER = 1024
 _QUOTED = re.compile(r"""(['"])(?:[^\\]|\\[\\'"abfnrtvx0-7])*\1""")
 
 
@@ -47,7 +48,13 @@ def _old_text(m: Any, size: int) -> None:
 
 
 def _long(m: Any, size: int) -> None:
-    m.push(int.from_bytes(m.take(size), "little", signed=True))
+    content = m.take(size)
+    if size > _MOST_OF_A_NUMBER:  # to multiply such numbers, or to show one, takes for ever
+        raise UnreadableError(
+            f"has a number of {size:,} bytes, which no checkpoint needs: save network.state_dict() "
+            "alone"
+        )
+    m.push(int.from_bytes(content, "little", signed=True))
 
 
 def _mark(m: Any) -> None:

@@ -21,6 +21,7 @@ from shunted_jax.convert.pickles.records import (
 from shunted_jax.convert.pickles.stored import Source, Span
 
 _MOST_COMMANDS = 3_000_000
+_MOST_LETTERS = 1000  # of a class with its module
 _MOST_TAKEN_UP = 256  # bytes of a text or of bytes; more stay in the file as a `Span`
 
 Persistent = Callable[[Any], Any]
@@ -45,7 +46,9 @@ def run(source: Source, start: int, end: int, persistent: Persistent) -> tuple[A
     machine = _Machine(source, start, end, persistent)
     try:
         return machine.run(), machine.at
-    except (IndexError, struct.error, UnicodeError) as error:
+    except (DamagedError, UnreadableError):
+        raise
+    except (IndexError, struct.error, ValueError) as error:
         raise DamagedError(f"its pickle breaks off at byte {machine.at:,}: {error}") from error
 
 
@@ -140,6 +143,8 @@ class _Machine:
     def find(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise DamagedError("its pickle names something without a name")
+        if len(module) + len(name) > _MOST_LETTERS:
+            raise DamagedError(f"its pickle names something by {len(module) + len(name):,} letters")
         wanted = named(module, name)
         if wanted.runs_code and wanted != EVAL:  # one call of it is data
             raise UnreadableError(_refusal(wanted))

@@ -1,6 +1,7 @@
 """What stands in place of the objects that a pickle asks for, and the two ways of refusing one."""
 
 import dataclasses
+import reprlib
 from typing import Any
 
 # Modules and functions that run something. Nothing here would run them: that a file names them is
@@ -23,6 +24,9 @@ _MODULES |= {"_pickle", "cPickle", "timeit", "cProfile", "requests", "urllib", "
 _MODULES |= {"pip", "ensurepip", "popen2"}
 _BUILTINS = {"exec", "eval", "compile", "open", "execfile", "__import__", "input", "breakpoint"}
 _BUILTINS |= {"apply", "globals", "locals", "vars", "setattr", "delattr", "exit", "quit", "help"}
+# Of what a stranger made a few parts are shown: the whole of it can be without end.
+_SHORT = reprlib.Repr()
+_SHORT.maxtuple, _SHORT.maxlevel = 8, 3
 _FORMER = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
@@ -50,6 +54,11 @@ class Global:
         if self.module == "builtins":
             return self.name.partition(".")[0] in _BUILTINS
         return self.module.partition(".")[0] in _MODULES
+
+
+def shown(value: Any) -> str:
+    """Returns what a message says of data from a pickle: its beginning, in a few words."""
+    return _SHORT.repr(value)[:200]
 
 
 def named(module: str, name: str) -> Global:

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, shown
 from shunted_jax.convert.pickles.stored import Storage, Stored
 
 _MOST_AXES = 64
@@ -68,15 +68,21 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
     if marks and dtype.kind not in "fc":
         raise TypeError
     if len(shape) != len(strides) or len(shape) > _MOST_AXES:
-        raise DamagedError(f"its pickle has a tensor of shape {shape} and strides {strides}")
+        raise DamagedError(
+            f"its pickle has a tensor of shape {shown(shape)} and strides {shown(strides)}"
+        )
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *shape, *strides)):
-        raise DamagedError(f"its pickle has a tensor of shape {shape} and strides {strides}")
+        raise DamagedError(
+            f"its pickle has a tensor of shape {shown(shape)} and strides {shown(strides)}"
+        )
     storage, item = typed.storage, dtype.itemsize
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
     if 0 in shape:
         return Stored(shape, dtype, lambda: np.zeros(shape, dtype))
     if last * item > storage.size:
-        raise DamagedError(f"a tensor of shape {shape} reaches beyond its storage, {storage.name}")
+        raise DamagedError(
+            f"a tensor of shape {shown(shape)} reaches beyond its storage, {storage.name}"
+        )
 
     def read() -> np.ndarray:
         beyond = math.prod(shape) * item - (last - offset) * item

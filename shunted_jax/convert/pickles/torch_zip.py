@@ -6,7 +6,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from shunted_jax.convert.pickles.machine import run
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record, UnreadableError
+from shunted_jax.convert.pickles.records import (
+    DamagedError,
+    Global,
+    Record,
+    UnreadableError,
+    shown,
+)
 from shunted_jax.convert.pickles.stored import Source, Storage
 from shunted_jax.convert.pickles.torch_tensors import Typed, type_of_storage
 
@@ -30,7 +36,7 @@ def read_archive(source: Source, archive: zipfile.ZipFile) -> tuple[Any, str]:
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) != 5 or named[0] != "storage":
             raise DamagedError(
-                f"its pickle names something beside it that is no storage: {named!r:.80}"
+                f"its pickle names something beside it that is no storage: {shown(named)}"
             )
         _, kind, key, _, count = named
         dtype = type_of_storage(kind)

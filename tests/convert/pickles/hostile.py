@@ -157,6 +157,8 @@ BROKEN = {
     "escapes": b"S'\\q\\N{BELL}'\n",
     "list as a key": b"}]Ns",
     "dict as a key": b"}}Ns",
+    "an object of no class": b"(o",
+    "a name of many letters": name("os", "y" * 100_000),
 }
 
 
@@ -180,6 +182,21 @@ def module(modules):
     return call("a", "Module") + state + text("_modules") + modules + b"ub"
 
 
+def state(**parts):
+    return b"}(" + b"".join(text(of) + part for of, part in parts.items()) + b"u"
+
+
+def numbered(count):
+    """A dict of many keys."""
+    return b"}(" + b"".join(whole(number) + b"N" for number in range(count)) + b"u"
+
+
+def several_of(count, shared, each):
+    """A list of what `each` makes, so many times, of what is remembered as 0."""
+    return b"(" + shared + b"q\x001](" + each * count + b"e"
+
+
+LONG = b"\x8b" + struct.pack("<I", 3000) + b"\x7f" * 3000
 ARRAY = call(
     "numpy._core.multiarray", "_reconstruct", name("numpy", "ndarray"), b"K\x00\x85", b"C\x01b"
 )
@@ -245,6 +262,75 @@ def large(share):
         + name("collections", "OrderedDict")
         + b"q\x00"
         + b"h\x00h\x01R" * times(200_000),
+        "records of one state": several_of(
+            times(100_000), numbered(times(100_000)), call("a", "B") + b"h\x00b"
+        ),
+        "states of states": call("a", "B") * times(100_000) + b"b" * (times(100_000) - 1),
+        "modules of one": several_of(
+            times(100_000),
+            state(_parameters=numbered(times(100_000)), _modules=b"}"),
+            call("a", "Module") + b"h\x00b",
+        ),
+        "modules in modules": (
+            (call("a", "Module") + b"}(" + text("_parameters") + b"}" + text("_modules") + b"}")
+            + text("m" * 250)
+        )
+        * times(100_000)
+        + b"N"
+        + b"sub" * times(100_000),
+        "a module that hides a number": call("a", "Module")
+        + state(
+            _parameters=b"}",
+            _buffers=b"}" + text("a") + array(b"K\x02\x85") + b"s",
+            _modules=b"}",
+            _non_persistent_buffers_set=b"K\x01",
+        )
+        + b"b",
+        "a module that hides much": b"("
+        + array(b"K\x02\x85")
+        + b"q\x001"
+        + call("a", "Module")
+        + state(
+            _parameters=b"}",
+            _buffers=b"}("
+            + b"".join(text(str(n)) + b"h\x00" for n in range(times(100_000)))
+            + b"u",
+            _modules=b"}",
+            _non_persistent_buffers_set=b"](" + b"N" * times(100_000) + b"e",
+        )
+        + b"b",
+        "state dicts in state dicts": b"("
+        + array(b"K\x02\x85")
+        + b"q\x001"
+        + (b"}(" + text("t") + b"h\x00" + text("n")) * times(100_000)
+        + b"N"
+        + b"u" * times(100_000),
+        "many state dicts": several_of(
+            times(100_000),
+            array(b"K\x02\x85"),
+            b"}" + text("patch_embed1.conv.0.weight") + b"h\x00s",
+        ),
+        "many stages": b"("
+        + array(b"K\x02\x85")
+        + b"q\x001}("
+        + b"".join(text(f"block{n}.0.x") + b"h\x00" for n in range(1, times(100_000)))
+        + text("patch_embed1.conv.0.weight")
+        + b"h\x00u",
+        "a long name, shared": several_of(
+            times(100_000),
+            array(b"K\x02\x85") + b"q\x020V" + b"patch_embed1." * 10_000 + b"\n",
+            b"}h\x00h\x02s",
+        ),
+        "an array of a size of 3,000 bytes": array(LONG + b"\x85"),
+        "pieces of a shape without end": b"}"
+        + text("UnpackBigParamInfor@@")
+        + b"}"
+        + text("w")
+        + state(OriginShape=b"(" + whole(1 << 1000) * times(100_000) + b"t", slices=b"]")
+        + b"ss"
+        + text("a")
+        + array(b"K\x02\x85")
+        + b"s",
         "an array of a terabyte": array(whole(1 << 40) + b"\x85"),
         "an array of no size": array(b"K\x00\x85", content=b"C\x00"),
         "an array of a negative size": array(whole(-2) + b"\x85"),
@@ -308,6 +394,15 @@ def with_end_changed(content, at, value):
     return content[: entry + at] + value + content[entry + at + len(value) :]
 
 
+def shaped(shape):
+    return call(
+        "torch._utils", "_rebuild_tensor_v2", storage(), b"K\x00", shape, b")", b"\x89", b"}"
+    )
+
+
+# What is no shape and no storage's name: to be shown in a message, and without end.
+DEEP = b")" + b"\x85" * 50_000
+LAUGHING = of_steps(b")q\x00", b"h\x00h\x00\x86q\x00" * 200)
 SOUND = archive(tensor(storage()))
 ARCHIVES = {
     "a storage that is longer than its member": archive(tensor(storage(count=5))),
@@ -326,6 +421,10 @@ ARCHIVES = {
     "a tensor of more axes than strides": archive(tensor(storage(), shape=(2, 2))),
     "a tensor of 65 axes": archive(tensor(storage(), shape=(1,) * 65, strides=(1,) * 65)),
     "a tensor of a text": archive(tensor(text("0"))),
+    "a storage of tuples in tuples": archive(DEEP + b"Q"),
+    "a storage of laughing tuples": archive(LAUGHING + b"Q"),
+    "a shape of tuples in tuples": archive(shaped(DEEP + b"\x85")),
+    "a shape of laughing tuples": archive(shaped(LAUGHING + b"\x85")),
     "many tensors of one storage": archive(
         b"}("
         + b"".join(
