@@ -28,6 +28,7 @@ _REMEDIES = {
     errno.EPERM: "have its owner let you in, or name another",
     errno.ENOTDIR: "name another, or move the file that is in the way",
     errno.EEXIST: "name another, or move the file that is in the way",
+    errno.EISDIR: "name a file, or move the folder that is in the way",
     errno.EIO: "look at the disk",
     errno.ESTALE: "look at the network's file system",
     errno.ENODEV: "look whether the disk is still mounted",
