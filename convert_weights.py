@@ -118,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, RunError) as error:
         print(f"convert_weights.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        print("convert_weights.py: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -94,6 +94,8 @@ def _check_folders(config: Config, workdir: epath.Path) -> None:
         absolute(checkpoints)  # whether they can be called so
     if written is not None and not in_bucket(reachable(written)):
         check_writable(as_path(written))
+        if MODE.value != "eval":
+            check_writable(workdir / "checkpoints")  # first written to after an epoch
 
 
 def _evaluate(config: Config) -> None:

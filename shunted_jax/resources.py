@@ -28,6 +28,7 @@ _REMEDIES = {
     errno.EPERM: "have its owner let you in, or name another",
     errno.ENOTDIR: "name another, or move the file that is in the way",
     errno.EEXIST: "name another, or move the file that is in the way",
+    errno.EISDIR: "name another, or move the folder that is in the way",
     errno.EIO: "look at the disk",
     errno.ESTALE: "look at the network's file system",
     errno.ENODEV: "look whether the disk is still mounted",
@@ -83,7 +84,8 @@ def refusal(error: BaseException) -> Refusal | None:
     """
     for one in causes(error, hidden=True):
         if isinstance(one, OSError):
-            path = os.fsdecode(one.filename) if isinstance(one.filename, (str, bytes)) else None
+            name = one.filename if one.filename2 is None else one.filename2  # what was to be there
+            path = os.fsdecode(name) if isinstance(name, (str, bytes)) else None
             if one.errno in (_OF_WRITING if path is None else _REMEDIES):
                 return Refusal(one.errno, path)
         elif (number := errno_in(str(one), _OF_WRITING)) is not None:

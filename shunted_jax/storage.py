@@ -148,8 +148,12 @@ def replace_bytes(path: epath.Path, content: bytes) -> None:
         path.write_bytes(content)  # objects change at once
         return
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    beside.write_bytes(content)
-    beside.replace(path)
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)  # etils' own says without a number what is in the way
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ def os_error(number, path=None):
         (os_error(errno.ENOSPC), Refusal(errno.ENOSPC)),
         (os_error(errno.EACCES, "/data/x"), Refusal(errno.EACCES, "/data/x")),
         (os_error(errno.EROFS, b"/data/caf\xe9"), Refusal(errno.EROFS, "/data/caf\udce9")),
+        (os_error(errno.EISDIR, "/data/x"), Refusal(errno.EISDIR, "/data/x")),
         (os_error(errno.EACCES), None),  # of what, nobody could say
         (os_error(errno.EBADF, "/data/x"), None),  # the program's own fault
         (ValueError("Error writing: Disk quota exceeded [tensorstore_"), Refusal(errno.EDQUOT)),

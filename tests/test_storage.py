@@ -1,5 +1,6 @@
 """How paths come in, and what is said of addresses before anything is read from them."""
 
+import errno
 import importlib.util
 import os
 
@@ -9,6 +10,7 @@ from etils import epath
 from shunted_jax.adapters.etils import Folder
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.errors import UserError
+from shunted_jax.resources import Refusal, refusal
 from shunted_jax.storage import (
     absolute,
     as_path,
@@ -107,6 +109,12 @@ def test_files_are_written_as_a_whole(tmp_path):
         replace_text(path, "after")
         assert reader.read() == "before, and longer"
     assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [tmp_path / "eval.json"]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        replace_text(path, "in the way")
+    assert refusal(caught.value) == Refusal(errno.EISDIR, str(path))
     assert list(tmp_path.iterdir()) == [tmp_path / "eval.json"]
 
 

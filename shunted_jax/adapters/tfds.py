@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import example_serializer, hashing
+from tensorflow_datasets.core import example_serializer, hashing, naming
 from tensorflow_datasets.core.utils import shard_utils
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as stock
 
@@ -23,6 +23,15 @@ RECODED_IMAGES = (*stock.CMYK_IMAGES, *stock.PNG_IMAGES)
 def imagenet_synsets() -> tuple[str, ...]:
     """Returns what ImageNet's 1,000 labels stand for, such as "n01440764", in their order."""
     return tuple(tfds.core.tfds_path("datasets/imagenet2012/labels.txt").read_text().split())
+
+
+def may_be_name(text: str) -> bool:
+    """Returns whether a data set, its configuration or version can be called so."""
+    try:
+        naming.parse_builder_name_kwargs(text)
+    except ValueError:
+        return False
+    return True
 
 
 def sort_keys(split: str, names: Iterable[bytes]) -> Iterator[int]:

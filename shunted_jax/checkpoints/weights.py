@@ -95,12 +95,24 @@ def _save(path: epath.Path, weights: Weights, overwrite: bool = False) -> None:
 
 
 def check_free(path: str | os.PathLike, overwrite: bool) -> None:
-    """Raises UserError where nothing can be made at `path`, or what is there is to stay."""
+    """Raises UserError where nothing can be made at `path`, or what is there is to stay.
+
+    Of folders, weights alone are replaced: another may be somebody's photographs, or a run.
+    """
     there = reachable(path)
     if there.exists() and not overwrite:
         raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
+    if there.is_dir() and any(there.iterdir()) and not _are_weights(there):
+        raise UserError(
+            f"{path} is a folder of other things than weights, and --overwrite would delete them "
+            "all: name another"
+        )
     if not in_bucket(there):
         check_writable(there.parent)
+
+
+def _are_weights(folder: epath.Path) -> bool:
+    return any((folder / name).exists() for name in (*_ARRAYS, "model.safetensors"))
 
 
 def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:

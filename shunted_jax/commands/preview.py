@@ -75,6 +75,8 @@ def main(argv: list[str]) -> None:
     config, _ = command_line.config_from_flag("config")
     check_platforms()
     path = as_path(flags.FLAGS.out)
+    if path.is_dir():
+        raise UserError(f"--out={flags.FLAGS.out} is a folder: name a file in it")
     check_writable(path.parent)
     with writing_into(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)

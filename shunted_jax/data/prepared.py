@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from etils import epath
 
+from shunted_jax.adapters.tfds import may_be_name
 from shunted_jax.data.fingerprint import Fingerprint, fingerprint
 from shunted_jax.data.splits import Part, check_names, parts_of
 from shunted_jax.errors import UserError
@@ -91,6 +92,8 @@ def open_prepared(
 def _builder(
     dataset: str, folder: epath.Path | None, data_dir: str | None
 ) -> tfds.core.DatasetBuilder:
+    if folder is None and not may_be_name(dataset):
+        raise _not_prepared(dataset, data_dir)
     try:
         if folder is not None:
             return tfds.builder_from_directory(folder)
@@ -135,7 +138,8 @@ def _not_prepared(dataset: str, data_dir: str | None) -> UserError:
     return UserError(
         f"no data set {dataset!r} is prepared as ArrayRecord in {where}{there}: prepare it first "
         f"({command}) and pass --config.data.data_dir={shlex.quote(into)}, name with that field "
-        f"where it is, or name a folder of images: --config.data.dataset=./{name}"
+        "where it is, or name a folder of images: "
+        f"--config.data.dataset={shlex.quote(f'./{name}')}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from shunted_jax.adapters.tfds import may_be_name
 from shunted_jax.config import DataConfig
 from shunted_jax.data import tables
 from shunted_jax.data.fingerprint import Fingerprint, fingerprint
@@ -125,7 +126,7 @@ def _open(dataset: str, split: str, data_dir: str | None, options: DataConfig) -
         return _of_files(tables.list_table(as_path(dataset), split, options), split, dataset)
     folder = as_path(dataset) if "/" in dataset else None
     if folder is not None and not folder.is_dir():
-        if dataset.startswith((".", "~", "/")) or "://" in dataset:
+        if dataset.startswith((".", "~", "/")) or not may_be_name(dataset):
             raise UserError(f"config.data.dataset is {dataset!r}, and there is no such folder")
         folder = None  # a name, such as "downsampled_imagenet/32x32"
     if folder is not None and not (folder / "dataset_info.json").exists():

@@ -64,6 +64,8 @@ def list_table(path: epath.Path, split: str, data: DataConfig) -> Listing:
     classes = _in_order({row.label for row in rows if row.label})
     _check_trained(path, rows, nearest_split("train", there), data.allow_empty_classes)
     folder = path.parent if data.image_dir is None else as_path(data.image_dir)
+    if not folder.is_dir():
+        raise UserError(f"config.data.image_dir is {data.image_dir!r}, and there is no such folder")
     files = find_files(folder, [row.image for row in asked], [row.line for row in asked], path)
     label_of = {name: label for label, name in enumerate(classes)}
     splits = {name: [] for name in names}

@@ -4,6 +4,7 @@ A label is a number, and stands for another class wherever there are other names
 in another order. A head has an output for each class that its network was trained on.
 """
 
+import collections
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +40,19 @@ def outputs_of(names: Sequence[str], saved: Sequence[str]) -> list[int | None]:
         return list(range(len(names)))
     places = {_meaning(name): place for place, name in enumerate(saved)}
     return [places.get(_meaning(name)) for name in names]
+
+
+def ambiguous(names: Sequence[str], saved: Sequence[str]) -> list[str]:
+    """Returns the data set's names that several of the network's outputs have.
+
+    Args:
+        names: as in `outputs_of`.
+        saved: likewise.
+    """
+    if list(names) == list(saved):
+        return []
+    counts = collections.Counter(map(_meaning, saved))
+    return [name for name in names if counts[_meaning(name)] > 1]
 
 
 def are_all(outputs: Sequence[int | None], count: int) -> bool:

@@ -19,7 +19,13 @@ from shunted_jax.errors import UserError
 from shunted_jax.pretrained import read_weights_for
 from shunted_jax.storage import as_path, replace_text
 from shunted_jax.tasks import make_task
-from shunted_jax.training.classes import examples, names_of, outputs_of, with_outputs
+from shunted_jax.training.classes import (
+    ambiguous,
+    examples,
+    names_of,
+    outputs_of,
+    with_outputs,
+)
 from shunted_jax.training.devices.sharding import make_mesh, put_variables
 from shunted_jax.training.evaluation import Evaluation, score_all
 from shunted_jax.training.run import check_batch_size
@@ -147,8 +153,9 @@ def _check_classes(source: Source, meta: Metadata, path: str) -> None:
             f"label {label} is {names[label]!r} in {source.name}, and {saved[label]!r} in {path}"
         )
     remedy = "score it on the data that it was trained for"
-    outputs = outputs_of(names, names_of(meta) or ())
-    if None not in outputs and len(set(outputs)) == len(outputs):
+    known = names_of(meta) or ()
+    outputs = outputs_of(names, known)
+    if None not in outputs and len(set(outputs)) == len(outputs) and not ambiguous(names, known):
         remedy = "the data's classes are all among the checkpoint's: add --map-classes to score it "
         remedy += "over those alone"
     elif count != len(names):
@@ -171,6 +178,11 @@ def _over_classes_of(source: Source, weights: Weights, path: str) -> Weights:
             f"{len(strangers):,} of the {len(names):,} classes of {source.name} are none of the "
             f"{len(saved):,} that {path} tells apart, such as {examples(saved)}; take them out of "
             f"the data: {examples(strangers, most=_MOST_NAMES)}"
+        )
+    if unclear := ambiguous(names, saved):
+        raise UserError(
+            f"{path} has several classes of one name, and which of them is meant cannot be told: "
+            f"take these out of the data: {examples(unclear, most=_MOST_NAMES)}"
         )
     if len(set(outputs)) < len(outputs):
         twice = [name for name, at in zip(names, outputs, strict=True) if outputs.count(at) > 1]

@@ -86,7 +86,9 @@ def test_the_command_writes_a_picture(tree, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"wrote {picture}\n"
     assert picture.read_bytes().startswith(b"\x89PNG")
-    refused = run("--rows=0")
-    assert refused.returncode == 2
-    assert "--rows=0: give at least one" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    for flag, said in [
+        ("--rows=0", "preview.py: --rows=0: give at least one\n"),
+        (f"--out={tmp_path}", f"preview.py: --out={tmp_path} is a folder: name a file in it\n"),
+    ]:
+        refused = run(flag)
+        assert (refused.returncode, refused.stderr) == (2, said)

@@ -55,6 +55,7 @@ MISTAKES = [
     (["--workdir=s3://bucket/run"], "s3://bucket/run: of addresses, those such as gs://"),
     (["--workdir=../file/run"], "../file/run: "),
     (["--workdir=../file"], "/file is a file, and must be a folder: name another"),
+    (["--workdir=../taken"], "/taken/checkpoints is a file, and must be a folder: name another"),
     (["--workdir=a\\b"], "a\\\\b' has a backslash in it, and arrays would be written elsewhere"),
     (["--workdir=~nobody-here/x"], "~nobody-here/x: there is no home folder ~nobody-here here"),
     (["--config=~nobody-here/x.py"], "there is no home folder ~nobody-here"),
@@ -65,7 +66,9 @@ MISTAKES = [
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
-    (folder / "file").touch()
+    (folder / "taken").mkdir()
+    for name in ("file", "taken/checkpoints"):
+        (folder / name).touch()
     train = str(REPOSITORY / "train.py")
     return run_each(folder, [[train, *arguments] for arguments, _ in MISTAKES])
 

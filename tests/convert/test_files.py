@@ -257,9 +257,17 @@ def test_what_is_there_is_only_replaced_on_demand(tmp_path, capsys):
     convert(tmp_path / "2.pth", tmp_path / "out", "--overwrite")
     assert_holds(tmp_path / "out", second)
     assert {path.name for path in tmp_path.iterdir()} == {"1.pth", "2.pth", "out"}
+    for option in ((), ("--to-torch",), ("--to-hub-folder",)):  # of what is no weights, nothing
+        convert(
+            tmp_path / ("out" if option else "2.pth"), tmp_path, *option, "--overwrite", status=2
+        )
+        assert "other things than weights, and --overwrite" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"1.pth", "2.pth", "out"}
 
 
-def test_interruption_while_writing_leaves_nothing_that_looks_like_a_result(tmp_path, monkeypatch):
+def test_interruption_while_writing_leaves_nothing_that_looks_like_a_result(
+    tmp_path, monkeypatch, capsys
+):
     weights = small_weights()
     save(to_torch_tensors(weights), tmp_path / "w.pth")
     convert(tmp_path / "w.pth", tmp_path / "old")
@@ -270,8 +278,8 @@ def test_interruption_while_writing_leaves_nothing_that_looks_like_a_result(tmp_
 
     monkeypatch.setattr(path_class, "rename", interrupted)
     for out, extra in (("new", ()), ("old", ("--overwrite",))):
-        with pytest.raises(KeyboardInterrupt):
-            convert(tmp_path / "w.pth", tmp_path / out, *extra)
+        convert(tmp_path / "w.pth", tmp_path / out, *extra, status=130)
+        assert capsys.readouterr().err == "convert_weights.py: interrupted\n"
     monkeypatch.undo()
     assert not (tmp_path / "new").exists()
     assert_holds(tmp_path / "old", weights)

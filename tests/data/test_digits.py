@@ -137,6 +137,8 @@ def test_second_preparation_leaves_the_files_alone(digits_dir, capsys):
     [
         ("nonesuch", "train", "no data set 'nonesuch' is prepared.*shunted_jax.commands.prepare"),
         ("cifar10", "train", "no data set 'cifar10' is prepared as ArrayRecord"),
+        # No data set can be called so, but folders are.
+        ("my-pets 2", "train", "no data set 'my-pets 2' is .*: --config.data.*='./my-pets 2'$"),
         ("digits", "validation", "no split 'validation'; it has 'train', 'test'"),
         ("digits", "train[:1438]", "cannot give the split 'train.*1437 examples"),
         ("digits", "all[:5]", "cannot give the split 'all.*not support slice"),

@@ -101,7 +101,7 @@ def test_a_split_without_images_says_where_they_belong(tmp_path):
         open_source(str(tmp_path), "train")
 
 
-@pytest.mark.parametrize("dataset", ["./nonesuch", "~/nonesuch", "/nonesuch/at/all"])
+@pytest.mark.parametrize("dataset", ["./no", "~/no", "/no/at/all", "my no/24/x", "no/"])
 def test_a_folder_that_is_not_there(dataset):
     with pytest.raises(UserError, match=f"'{dataset}', and there is no such folder"):
         open_source(dataset, "train")

@@ -112,6 +112,11 @@ def test_text_that_is_not_utf_8_is_refused(table):
         open_split(DataConfig(dataset="./nonesuch.csv"), "train_split")
 
 
+def test_a_folder_of_images_that_is_not_there_is_named(table):
+    with pytest.raises(UserError, match="config.data.image_dir is './nonesuch', and there is no"):
+        table("image,label\na/1.jpg,x\n", image_dir="./nonesuch")
+
+
 def test_rows_that_repeat_each_other_count_once(table):
     source = table("image,label\na/1.jpg,x\na/2.png,y\na/1.jpg,x\n")
     assert names(source) == TWO

@@ -200,6 +200,13 @@ def test_classes_that_cannot_be_found_are_listed(make_config, converted, write_n
     twice = write_tree(tmp_path, {"test": {"n01440764": 1, "n01440764 tench": 1, "n01443537": 1}})
     with pytest.raises(ValueError, match="several names for one.*: 'n01440764', 'n01440764 tench'"):
         score(write_named(["n01440764", "n01443537"]), dataset=f"{twice}/", eval_split="test")
+    # ImageNet's words have two classes that are called crane: a bird and a machine.
+    birds = write_tree(tmp_path / "birds", {"test": {"crane": 1, "owl": 1}})
+    cranes = write_named(["crane", "owl", "crane"])
+    with pytest.raises(ValueError, match="named has several classes of one name.*data: 'crane'$"):
+        score(cranes, dataset=birds, eval_split="test")
+    with pytest.raises(ValueError, match=r"tells 3 apart: score it on the data that it was"):
+        score_checkpoint(make_config(dataset=birds, eval_split="test"), cranes)
 
 
 def test_converted_imagenet_weights_know_their_synsets(make_config, network, tmp_path):
