@@ -1,1 +1,0 @@
-"""The host side: files to uint8 batches. Imports nothing from `models` or `training`."""

@@ -1,1 +1,0 @@
-"""tensorflow-datasets builders that work without TensorFlow."""

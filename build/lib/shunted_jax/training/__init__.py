@@ -1,1 +1,0 @@
-"""Runs: steps, evaluations and checkpoints, in their order."""

@@ -1,1 +1,0 @@
-"""Many devices and processes as one: mesh, transfers, start and end."""

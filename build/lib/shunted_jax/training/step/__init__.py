@@ -1,1 +1,0 @@
-"""One training step: the state, the optimizer and the programs."""
