@@ -10,9 +10,11 @@ import numpy as np
 
 from shunted_jax.convert.finding import is_tensor, of_tensor
 from shunted_jax.convert.pickles import Stored
+from shunted_jax.convert.pickles.records import is_size
 from shunted_jax.errors import UserError
 
 _NAMES = "StructuredToParameterName@@"
+_MOST_AXES = 64
 _PIECES = "UnpackBigParamInfor@@"
 # A static graph's names: of a kind of layer, counted, and not of the layer.
 _STATIC = re.compile(r"[a-z][a-z0-9_]*_\d+\.(w|b)_\d+\w*")
@@ -79,7 +81,7 @@ def _joined(name: str, about: Any, tensors: dict[Any, Any]) -> Stored:
     try:
         shape = tuple(about["OriginShape"])
         parts = [tensors.pop(piece) for piece in about["slices"]]
-        fits = all(type(size) is int and size >= 0 for size in shape)
+        fits = len(shape) <= _MOST_AXES and all(map(is_size, shape))
         fits = fits and sum(part.size for part in parts) == math.prod(shape)
         (dtype,) = {part.dtype for part in parts}
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -38,15 +38,11 @@ def _read_legacy(source: Source, at: int) -> Any:
 
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) < 2:
-            raise DamagedError(
-                f"its pickle names something beside it that is no storage: {named!r:.80}"
-            )
+            raise DamagedError("its pickle names something beside it that is no storage")
         if named[0] == "module":  # a class, with its source code
             return named[1]
         if named[0] != "storage" or len(named) != 6:
-            raise DamagedError(
-                f"its pickle names something beside it that is no storage: {named!r:.80}"
-            )
+            raise DamagedError("its pickle names something beside it that is no storage")
         _, kind, key, _, count, view = named
         dtype = type_of_storage(kind)
         if not isinstance(kind, Global) or not isinstance(key, str) or type(count) is not int:

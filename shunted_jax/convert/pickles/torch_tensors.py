@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, is_size
 from shunted_jax.convert.pickles.stored import Storage, Stored
 
 _MOST_AXES = 64
@@ -68,9 +68,9 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
     if marks and dtype.kind not in "fc":
         raise TypeError
     if len(shape) != len(strides) or len(shape) > _MOST_AXES:
-        raise DamagedError(f"its pickle has a tensor of shape {shape} and strides {strides}")
-    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *shape, *strides)):
-        raise DamagedError(f"its pickle has a tensor of shape {shape} and strides {strides}")
+        raise DamagedError("its pickle has a tensor with a stride too few or too many")
+    if not all(map(is_size, (offset, *shape, *strides))):
+        raise DamagedError("its pickle has a tensor of a size that there is not")
     storage, item = typed.storage, dtype.itemsize
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
     if 0 in shape:
@@ -118,8 +118,10 @@ def _parameter(call: Any) -> Any:
 def _from_type(call: Any) -> Any:
     rebuild, kind, arguments, *_ = call.arguments
     make = MADE.get((rebuild.module, rebuild.name))
+    if not isinstance(kind, Global):  # nor anything that would have to be hashed
+        return Record(kind if isinstance(kind, Record) else _V3, ())
     if kind not in _PLAIN_CLASSES or make in (None, _from_type):
-        return Record(kind, arguments) if isinstance(kind, (Global, Record)) else Record(_V3, ())
+        return Record(kind, arguments)
     return make(call._replace(arguments=arguments))
 
 

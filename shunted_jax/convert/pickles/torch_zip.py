@@ -29,9 +29,7 @@ def read_archive(source: Source, archive: zipfile.ZipFile) -> tuple[Any, str]:
 
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) != 5 or named[0] != "storage":
-            raise DamagedError(
-                f"its pickle names something beside it that is no storage: {named!r:.80}"
-            )
+            raise DamagedError("its pickle names something beside it that is no storage")
         _, kind, key, _, count = named
         dtype = type_of_storage(kind)
         if dtype is None:
