@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -338,6 +339,24 @@ def test_what_is_being_written_is_left_alone(tmp_path, capsys):
     convert(tmp_path / "w.pth", tmp_path / "there", "--overwrite")
     assert_holds(tmp_path / "there", weights)
     assert {path.name for path in tmp_path.iterdir()} == {"w.pth", "there"}
+
+
+def test_a_disk_that_takes_no_more_is_said_and_nothing_is_left(tmp_path, capsys):
+    save(to_torch_tensors(small_weights(**SMALLEST)), tmp_path / "w.pth")
+    convert(tmp_path / "w.pth", tmp_path / "there")
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most[1]))
+    try:
+        for name in ("b.pth", "b.safetensors", "b.pdparams"):
+            convert("--to-torch", tmp_path / "there", tmp_path / name, status=1)
+        convert("--to-hub-folder", tmp_path / "there", tmp_path / "hub", status=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.count("nothing can be written into ") for line in lines] == [1, 1, 1, 1], lines
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["back.pth", "back.safetensors"])
