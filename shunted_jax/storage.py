@@ -190,7 +190,7 @@ def _remove_unfinished(beside: epath.Path) -> None:
 
 
 def _remove(path: epath.Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ _LOCKS = {*_STORAGE, "locks"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
 _DATA = {*_CONFIG, *_STORAGE, "names", "terminal", "data"}
-_HUB = {*_NETWORK, *_LOCKS, "terminal", "checkpoints", "convert", "hub"}
+_HUB = {*_NETWORK, *_LOCKS, "names", "terminal", "checkpoints", "convert", "hub"}
 _WEIGHTS = {*_HUB, "pretrained"}
 _REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "names", "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
@@ -46,7 +46,7 @@ MAY_REACH = {
     "data": _DATA,
     "augment": _CONFIG,
     "checkpoints": {*_NETWORK, *_LOCKS},
-    "convert": {*_NETWORK, *_STORAGE},
+    "convert": {*_NETWORK, *_STORAGE, "names"},
     "hub": _HUB,
     "pretrained": _WEIGHTS,
     "reporting": _REPORTING,

@@ -94,25 +94,40 @@ def _save(path: epath.Path, weights: Weights, overwrite: bool = False) -> None:
     read_back(path, _ARRAYS)
 
 
-def check_free(path: str | os.PathLike, overwrite: bool) -> None:
+def check_free(path: str | os.PathLike, overwrite: bool, *, file: bool = False) -> None:
     """Raises UserError where nothing can be made at `path`, or what is there is to stay.
 
-    Of folders, weights alone are replaced: another may be somebody's photographs, or a run.
+    Args:
+        path: of a file or a folder to make.
+        overwrite: whether what this program made there before may be replaced.
+        file: whether it is to be a file.
     """
     there = reachable(path)
-    if there.exists() and not overwrite:
-        raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
-    if there.is_dir() and any(there.iterdir()) and not _are_weights(there):
-        raise UserError(
-            f"{path} is a folder of other things than weights, and --overwrite would delete them "
-            "all: name another"
-        )
+    if there.exists():
+        if not overwrite:
+            raise UserError(f"{path} exists already: name another, or replace it with --overwrite")
+        if not (there.is_file() if file else _is_made_here(there)):
+            of = "a file" if file else "a checkpoint of converted weights or a folder to share"
+            raise UserError(
+                f"{path} is not {of}, and --overwrite replaces nothing else: name another, or "
+                "remove it yourself"
+            )
+    elif not in_bucket(there) and os.path.islink(there):
+        raise UserError(f"{path} is a link to what is not there: name another, or remove it")
     if not in_bucket(there):
         check_writable(there.parent)
 
 
-def _are_weights(folder: epath.Path) -> bool:
-    return any((folder / name).exists() for name in (*_ARRAYS, "model.safetensors"))
+def _is_made_here(path: epath.Path) -> bool:
+    """Whether a folder can be made again: it is empty, converted weights, or a folder to share."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    whole = {"params", "batch_stats", "meta"} <= names or {
+        "model.safetensors",
+        "config.json",
+    } <= names
+    return not names or (whole and "train" not in names)  # which a run's checkpoints have
 
 
 def read_weights(path: str | os.PathLike, step: int | str = "best") -> Weights:

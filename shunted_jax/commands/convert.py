@@ -1,6 +1,7 @@
 """The way in: weights as other people saved them to a checkpoint."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -127,10 +128,11 @@ def _rows(conversion: Conversion) -> dict[str, str]:
 def _notes(conversion: Conversion) -> str:
     found, cleaned, text = conversion.found, conversion.cleaned, ""
     if found.others:
-        others = ", ".join(f"{place} ({count:,} tensors)" for place, count in found.others)
+        others = some([f"{place} ({count:,} tensors)" for place, count in found.others])
         text += (
             f"\n{found.place} was taken ({found.count:,} tensors); the file holds {others}, too: "
-            f"--from {found.others[0][0]} takes that" + (" one" if len(found.others) > 1 else "")
+            f"--from {shlex.quote(found.others[0][0])} takes that"
+            + (" one" if len(found.others) > 1 else "")
         )
     if cleaned.beside:
         parts = ", ".join(sorted({_part(name) for name in cleaned.beside}))

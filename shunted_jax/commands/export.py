@@ -47,7 +47,7 @@ def export_file(
             the file, or another process writes `out`.
     """
     checkpoint, out = as_source(checkpoint), on_disk(out)
-    check_free(out, overwrite)
+    check_free(out, overwrite, file=True)
     model, weights = read_network(checkpoint)
     variables = variables_of(weights, checkpoint, ema=ema)
     origin = weights.meta.conversion
@@ -56,7 +56,7 @@ def export_file(
     with writing_into(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         with alone_at(out):
-            check_free(out, overwrite)  # again: another process may have been done a moment ago
+            check_free(out, overwrite, file=True)  # again: another may have been done a moment ago
             write_tensors(out, state_dict)
     rows = {
         "step": _step(weights),

@@ -6,12 +6,13 @@ weights; each difference that was seen in public files is undone here, and accou
 
 import dataclasses
 import re
+import shlex
 from typing import Any
 
 import numpy as np
 
 from shunted_jax.convert.finding import LONGEST, Found, is_tensor
-from shunted_jax.convert.names import AVERAGES, COUNTER, LANDMARK, published, unwrapped
+from shunted_jax.convert.names import AVERAGES, COUNTER, LANDMARK, published, shown, unwrapped
 from shunted_jax.convert.paddle import is_paddle, is_static, unpacked, with_torch_axes
 from shunted_jax.convert.pickles import Record, Stored
 from shunted_jax.errors import UserError, some
@@ -73,7 +74,8 @@ def clean(found: Found, prefix: str | None = None) -> Cleaned:
     """
     values = {n: t for n, t in unpacked(found.tensors).items() if isinstance(n, str)}
     if long := [name for name in values if len(name) > LONGEST]:
-        raise UserError(f"a name in the file has {len(long[0]):,} letters: {long[0][:60]}...")
+        raise UserError(f"a name in the file has {len(long[0]):,} letters: {shown(long[0])}")
+    values = {shown(name): tensor for name, tensor in values.items()}
     values = {n: t for n, t in values.items() if n.rpartition(".")[2] != AVERAGES}
     named = [n for n, t in values.items() if is_tensor(t) or isinstance(t, Record)]
     prefix = _find_prefix(named, prefix)
@@ -155,22 +157,22 @@ def _find_prefix(names: list[str], asked: str | None) -> str:
         start = ours.removesuffix(LANDMARK)
         if ours.endswith(LANDMARK) and (not start or start.endswith(".")):
             # What the file has before it: more than `start` where a wrapper's name is in it.
-            shown = name[: name.find(LANDMARK.partition(".")[0][:-1])]
-            found.setdefault(start, shown if unwrapped(shown) == start else start)
-    shown = some([repr(prefix) for prefix in sorted(found.values())])
+            there = name[: name.find(LANDMARK.partition(".")[0][:-1])]
+            found.setdefault(start, there if unwrapped(there) == start else start)
+    listed = some([repr(prefix) for prefix in sorted(found.values())])
     if asked is not None:
         wanted = asked if not asked or asked.endswith(".") else f"{asked}."
         if unwrapped(wanted) not in found:
             raise UserError(
                 f"no Shunted Transformer lies under the prefix {asked!r}; "
-                + (f"those that the file holds lie under {shown}" if found else _what_else(names))
+                + (f"those that the file holds lie under {listed}" if found else _what_else(names))
             )
         return found[unwrapped(wanted)]
     if len(found) > 1:
         first = min(found.values())
         raise UserError(
-            f"the file holds {len(found)} Shunted Transformers, under {shown}: say which with "
-            f"--prefix {first or repr('')}"
+            f"the file holds {len(found)} Shunted Transformers, under {listed}: say which with "
+            f"--prefix {shlex.quote(first)}"
         )
     if not found:
         raise UserError(_what_else(names))

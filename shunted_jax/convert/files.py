@@ -16,11 +16,16 @@ import ml_dtypes
 import numpy as np
 
 from shunted_jax.convert.kinds import check_archive, kind_of
+from shunted_jax.convert.names import shown
 from shunted_jax.convert.pickles import DamagedError, Stored, UnreadableError
 from shunted_jax.convert.pickles.stored import Source
 from shunted_jax.convert.pickles.streams import read_stream
 from shunted_jax.convert.pickles.torch_zip import read_archive
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, in_a_line
+from shunted_jax.names import readable
+
+_MOST_SHOWN = 1000  # characters of what is wrong
+_MOST_TENSORS = 100_000  # of a file; the largest networks that there are have a few thousand
 
 _OF_SAFETENSORS = {
     "F64": np.float64,
@@ -65,12 +70,17 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
         yield
     except DamagedError as error:
         raise UserError(
-            f"{path} is damaged or not a checkpoint; download it again ({error})"
+            f"{path} is damaged or not a checkpoint; download it again ({_shown(error)})"
         ) from error
     except UnreadableError as error:
-        raise UserError(f"{path} {error}") from error
+        raise UserError(f"{path} {_shown(error)}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _shown(error: ValueError) -> str:
+    # There may be a stranger's names in it.
+    return readable(str(error)[:_MOST_SHOWN])
 
 
 def read_file(path: str | os.PathLike) -> Loaded:
@@ -107,14 +117,20 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
         raise UserError(".safetensors files need safetensors: pip install safetensors") from None
     try:
         file = safetensors.safe_open(path, framework="np")
-        tensors = {}
-        for name in file.keys():  # noqa: SIM118 (no mapping)
+        names, tensors = file.keys(), {}
+        if len(names) > _MOST_TENSORS:
+            raise UnreadableError(
+                f"holds {len(names):,} tensors, and {_MOST_TENSORS:,} are the most read"
+            )
+        for name in names:
             about = file.get_slice(name)
             dtype = _OF_SAFETENSORS.get(about.get_dtype(), object)
             read = functools.partial(_read_tensor, file, name)
-            tensors[name] = Stored(tuple(about.get_shape()), dtype, read)
+            tensors[shown(name)] = Stored(tuple(about.get_shape()), dtype, read)
+    except UnreadableError:
+        raise
     except Exception as error:
-        raise DamagedError(str(error).splitlines()[0]) from error
+        raise DamagedError(in_a_line(error)) from error
     return tensors
 
 
@@ -122,4 +138,4 @@ def _read_tensor(file: Any, name: str) -> np.ndarray:
     try:
         return file.get_tensor(name)
     except Exception as error:
-        raise DamagedError(f"{name}: {str(error).splitlines()[0]}") from error
+        raise DamagedError(f"{shown(name)}: {in_a_line(error)}") from error

@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+import shlex
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shunted_jax.convert.modules import counting, is_module, state_dict_of
-from shunted_jax.convert.names import is_landmark
+from shunted_jax.convert.names import is_landmark, shown
 from shunted_jax.convert.pickles import Record
 from shunted_jax.errors import UserError, some
 
@@ -149,26 +150,23 @@ def _keys(path: Any) -> tuple[str, ...]:
     keys = []
     while path is not None:
         path, key = path
-        keys.append(str(key)[:LONGEST] if isinstance(key, (str, int)) else "?")
+        keys.append(shown(str(key)) if isinstance(key, (str, int)) else "?")
     return tuple(reversed(keys))
 
 
 def _choose(places: list[tuple[str, ...]], counts: list[int], wanted: str | None) -> int:
-    shown = some(
-        [
-            f"{'/'.join(keys)[:LONGEST] or '.'} ({count:,} tensors)"
-            for keys, count in zip(places, counts, strict=True)
-        ]
-    )
+    names = ["/".join(keys) or "." for keys in places]
+    held = [
+        f"{name[:LONGEST]} ({count:,} tensors)" for name, count in zip(names, counts, strict=True)
+    ]
     if wanted is not None:
-        names = ["/".join(keys) or "." for keys in places]
         fitting = [at for at, name in enumerate(names) if name == wanted.strip("/")]
         fitting = fitting or [at for at, keys in enumerate(places) if wanted in keys]
         if len(fitting) == 1:
             return fitting[0]
         raise UserError(
             f"--from {wanted} names {'none' if not fitting else 'several'} of the state dicts in "
-            f"the file, which are {shown}"
+            f"the file, which are {some(held)}"
         )
     if len(places) == 1:
         return 0
@@ -179,8 +177,8 @@ def _choose(places: list[tuple[str, ...]], counts: list[int], wanted: str | None
     if len(plain) == 1:
         return plain[0]
     raise UserError(
-        f"the file holds {len(places)} state dicts, {shown}: say which with --from "
-        f"{'/'.join(places[0]) or '.'}"
+        f"the file holds {len(places)} state dicts, {some(held)}: say which with "
+        f"--from {shlex.quote(names[0])}"
     )
 
 
@@ -193,7 +191,7 @@ def _nothing_in(loaded: Any) -> str:
                 "mp_rank_00_model_states.pt beside it, or after ZeRO-3 in the file that `python "
                 "zero_to_fp32.py . whole` makes there"
             )
-        names = [str(name)[:100] for name in loaded if isinstance(name, (str, int))]
+        names = [shown(str(name)) for name in loaded if isinstance(name, (str, int))]
         known = ", ".join(names[:8]) or "nothing that has a name"
         return f"the file holds no tensors; at its top it has {known}"
     kind = loaded.name if isinstance(loaded, Record) else type(loaded).__name__

@@ -6,6 +6,7 @@ import shlex
 import zipfile
 from pathlib import Path
 
+from shunted_jax.convert.names import shown
 from shunted_jax.errors import UserError
 
 # What files are packed with: how they start, and what unpacks one to standard output.
@@ -48,6 +49,10 @@ def kind_of(path: Path) -> str:
         raise UserError(f"{path} is a folder: give the .pth or .safetensors file itself")
     if not path.exists():
         raise UserError(f"{path} does not exist")
+    if not path.is_file():  # to wait for what comes out of it may take for ever
+        raise UserError(
+            f"{path} is a pipe or a device: save what comes out of it as a file, and give that"
+        )
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
@@ -93,7 +98,7 @@ def check_archive(path: Path, archive: zipfile.ZipFile) -> None:
             f"{path} is an archive of numpy's: make a readable file of it with\n  "
             + _python(_FROM_NUMPY, path)
         )
-    inside = ", ".join(names[:4]) or "nothing"
+    inside = ", ".join(map(shown, names[:4])) or "nothing"
     raise UserError(
         f"{path} is a zip archive around other files ({inside}): {_UNPACK}\n  unzip {quoted}"
     )

@@ -2,6 +2,8 @@
 
 import re
 
+from shunted_jax.names import readable
+
 # Every Shunted Transformer has this tensor, and hardly anything else does.
 LANDMARK = "patch_embed1.conv.0.weight"
 COUNTER = ".num_batches_tracked"
@@ -10,6 +12,9 @@ COUNTER = ".num_batches_tracked"
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # An averaged model's count of its averages stands beside the tensors.
 AVERAGES = "n_averaged"
+
+# Characters of a name that a message has room for; no layer's is half as long.
+_MOST_SHOWN = 200
 
 _RENAMES = [
     # The Towhee port flattens the module around the feed-forward's depthwise convolution.
@@ -20,6 +25,12 @@ _RENAMES = [
     (re.compile(r"(^|\.)patch_embedding(\d)\."), r"\1patch_embed\2."),
     (re.compile(r"(^|\.)(patch_embed\d)\.patch_embed\."), r"\1\2.proj."),
 ]
+
+
+def shown(name: str) -> str:
+    """Returns a stranger's name as a message may have it: without a line's end, and not long."""
+    name = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}..."
+    return readable(name)
 
 
 def unwrapped(name: str) -> str:

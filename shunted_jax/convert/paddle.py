@@ -10,6 +10,7 @@ import numpy as np
 
 from shunted_jax.convert.finding import is_tensor, of_tensor
 from shunted_jax.convert.pickles import Stored
+from shunted_jax.convert.pickles.records import is_size
 from shunted_jax.errors import UserError
 
 _NAMES = "StructuredToParameterName@@"
@@ -80,7 +81,7 @@ def _joined(name: str, about: Any, tensors: dict[Any, Any]) -> Stored:
     try:
         shape = tuple(about["OriginShape"])
         parts = [tensors.pop(piece) for piece in about["slices"]]
-        fits = len(shape) <= _MOST_AXES and all(type(n) is int and n >= 0 for n in shape)
+        fits = len(shape) <= _MOST_AXES and all(map(is_size, shape))
         fits = fits and sum(part.size for part in parts) == math.prod(shape)
         (dtype,) = {part.dtype for part in parts}
     except (KeyError, TypeError, ValueError, AttributeError):

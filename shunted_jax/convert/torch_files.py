@@ -1,5 +1,6 @@
 """Checkpoints for PyTorch, written: the only module here with torch, and for `.pth` alone."""
 
+import io
 import os
 import pickle
 import tempfile
@@ -33,27 +34,27 @@ def _write(path: os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
-        if path.suffix == ".safetensors":
-            _write_safetensors(name, state_dict)
-        elif path.suffix == ".pdparams":
-            Path(name).write_bytes(pickle.dumps(to_paddle(state_dict), protocol=4))
-        else:
-            _write_pth(name, state_dict)
+        # Bytes first: what a full disk says, torch and safetensors would say in words of their own.
+        Path(name).write_bytes(_BYTES.get(path.suffix, _as_pth)(state_dict))
         Path(name).chmod(0o644)  # mkstemp's own is for its owner's eyes alone
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _write_safetensors(name: str, state_dict: Mapping[str, np.ndarray]) -> None:
+def _as_safetensors(state_dict: Mapping[str, np.ndarray]) -> bytes:
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError:
         raise UserError(".safetensors files need safetensors: pip install safetensors") from None
-    save_file(dict(state_dict), name)
+    return save(dict(state_dict))
 
 
-def _write_pth(name: str, state_dict: Mapping[str, np.ndarray]) -> None:
+def _as_pdparams(state_dict: Mapping[str, np.ndarray]) -> bytes:
+    return pickle.dumps(to_paddle(state_dict), protocol=4)
+
+
+def _as_pth(state_dict: Mapping[str, np.ndarray]) -> memoryview:
     try:
         import torch
     except ImportError:
@@ -61,4 +62,9 @@ def _write_pth(name: str, state_dict: Mapping[str, np.ndarray]) -> None:
             "a .pth is written by PyTorch: pip install 'torch>=2.10' (the build for the CPU is "
             "enough), or name a .safetensors file, which needs none"
         ) from None
-    torch.save({key: torch.from_numpy(t.copy()) for key, t in state_dict.items()}, name)
+    stream = io.BytesIO()
+    torch.save({key: torch.from_numpy(t.copy()) for key, t in state_dict.items()}, stream)
+    return stream.getbuffer()
+
+
+_BYTES = {".safetensors": _as_safetensors, ".pdparams": _as_pdparams}

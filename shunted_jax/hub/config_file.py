@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shunted_jax.checkpoints import Metadata
+from shunted_jax.convert.names import shown
 from shunted_jax.errors import UserError
 from shunted_jax.hub.json_file import read_object
 from shunted_jax.models import ShuntedTransformer, list_models
@@ -77,7 +78,7 @@ class ConfigFile:
         if self.class_names and "num_classes" not in but:
             pairs.append(("names of classes", len(self.class_names), model.num_classes))
         if lines := [
-            f"\n  {name}: {value} in {NAME}, {other} in the tensors"
+            f"\n  {name}: {shown(str(value))} in {NAME}, {other} in the tensors"
             for name, value, other in pairs
             if value != other
         ]:

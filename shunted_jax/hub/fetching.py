@@ -5,6 +5,7 @@
 
 import contextlib
 import logging
+import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,10 +87,11 @@ def _without_weights(address: HubAddress, names: list[str]) -> str:
     others = [n for n in names if n.endswith((".pth", ".pt", ".safetensors", ".ckpt", ".bin"))]
     wanted = f"{address} has none of {', '.join(NAMES)}"
     if others:
-        revision = f" --revision {address.revision}" if address.revision else ""
+        of = f" --revision {shlex.quote(address.revision)}" if address.revision else ""
         return (
-            f"{wanted}; hf download {address.repository} {others[0]}{revision} --local-dir . "
-            f"fetches one of its files ({some(others)}), which convert_weights.py takes"
+            f"{wanted}; hf download {address.repository} {shlex.quote(others[0])}{of} "
+            f"--local-dir . fetches one of its files ({some(others)}), which convert_weights.py "
+            "takes"
         )
     return f"{wanted}, so no weights that can be read: it has {some(names) or 'no files'}"
 

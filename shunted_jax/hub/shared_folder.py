@@ -6,6 +6,7 @@ too.
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 from etils import epath
@@ -90,7 +91,8 @@ def read_shared(path: str | os.PathLike) -> Weights:
     if config is None or config.own is None:
         raise UserError(
             f"{path} holds PyTorch's weights, and does not say which network they are of: "
-            f"python convert_weights.py {path} OUT makes a checkpoint of them"
+            f"python convert_weights.py {shlex.quote(os.fspath(path))} OUT makes a checkpoint of "
+            "them"
         )
     meta = config.metadata()
     model = network_of(meta.model, config.path)

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shunted_jax.convert.files import Loaded, read_file, reading
+from shunted_jax.convert.names import shown
 from shunted_jax.errors import UserError, some
 from shunted_jax.hub.json_file import read_object
 
@@ -70,6 +71,7 @@ def read_weight_files(first: Path) -> tuple[Loaded, list[Path]]:
             part, kind = read_file(file)
         if not all(hasattr(tensor, "shape") for tensor in _values(part, file)):
             raise UserError(f"{file} holds more than tensors, and {first.name} lists those alone")
+        part = {shown(str(name)): tensor for name, tensor in part.items()}
         if twice := [name for name in part if name in tensors]:
             raise UserError(
                 f"{some(twice)} is in two files, {found_in[twice[0]]} and {file.name}, and which "
@@ -103,7 +105,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     listed = read_object(index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise UserError(f"{index} lists no tensors under weight_map: download it again")
-    listed = {tensor: str(file) for tensor, file in listed.items()}
+    listed = {shown(tensor): str(file) for tensor, file in listed.items()}
     for name in sorted(set(listed.values())):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts:

@@ -39,10 +39,12 @@ def test_a_first_save_that_cannot_be_read_ends_the_run(tmp_path):
 def test_a_conversion_that_cannot_be_read_leaves_what_was_there(before, tmp_path):
     weights = Weights({"a": np.ones(3)}, {"b": np.ones(3)}, Metadata({}))
     if before:
-        (tmp_path / "out").write_text(before)
+        for item in ("params", "batch_stats", "meta"):
+            (tmp_path / "out" / item / before).mkdir(parents=True)
     with pytest.raises(RunError, match=r"was just saved, and cannot be read back: .*NOT_FOUND"):
         write_weights(tmp_path / "out", weights, overwrite=True)
     assert os.listdir(tmp_path) == (["out"] if before else [])
+    assert len(list(tmp_path.glob(f"out/*/{before}"))) == (3 if before else 0)
 
 
 @pytest.mark.parametrize("name", ["run[1]", "a*b?", "new\nline é #1%"])

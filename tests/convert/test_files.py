@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,15 @@ from shunted_jax.checkpoints import read_weights
 from shunted_jax.locks import alone_at
 from shunted_jax.models.architecture import architecture_of
 from tests.convert import files
-from tests.convert.files import FIELDS, convert, save, small_weights, to_torch_tensors, torch
+from tests.convert.files import (
+    FIELDS,
+    SMALLEST,
+    convert,
+    save,
+    small_weights,
+    to_torch_tensors,
+    torch,
+)
 from tests.golden.cases import case_inputs, load, logits_and_maps, state_dict
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -257,12 +266,41 @@ def test_what_is_there_is_only_replaced_on_demand(tmp_path, capsys):
     convert(tmp_path / "2.pth", tmp_path / "out", "--overwrite")
     assert_holds(tmp_path / "out", second)
     assert {path.name for path in tmp_path.iterdir()} == {"1.pth", "2.pth", "out"}
-    for option in ((), ("--to-torch",), ("--to-hub-folder",)):  # of what is no weights, nothing
-        convert(
-            tmp_path / ("out" if option else "2.pth"), tmp_path, *option, "--overwrite", status=2
-        )
-        assert "other things than weights, and --overwrite" in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"1.pth", "2.pth", "out"}
+
+
+def test_only_what_a_conversion_made_is_replaced(tmp_path, capsys):
+    save(to_torch_tensors(small_weights(**SMALLEST)), tmp_path / "w.pth")
+    convert(tmp_path / "w.pth", tmp_path / "there")
+    for folder in ("mine", "run/checkpoints/1"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    for item in ("params", "batch_stats", "meta"):
+        (tmp_path / "run/checkpoints/1" / item).mkdir()
+    (tmp_path / "lost").symlink_to("nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    for source, out, options in (
+        ("w.pth", "mine", ()),
+        ("w.pth", "run", ()),
+        ("w.pth", "run/checkpoints/1", ()),
+        ("w.pth", "w.pth", ()),
+        ("w.pth", ".", ()),
+        ("there", "mine", ["--to-hub-folder"]),
+        ("there", "there", ["--to-torch"]),
+    ):
+        convert(*options, "--overwrite", tmp_path / source, tmp_path / out, status=2)
+        assert "and --overwrite replaces nothing else: name another" in capsys.readouterr().err
+    convert(tmp_path / "w.pth", tmp_path / "lost", "--overwrite", status=2)
+    assert "lost is a link to what is not there" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+    # Of a link, the link alone is replaced.
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "empty").mkdir()
+    for out in ("link", "empty"):
+        convert(tmp_path / "w.pth", tmp_path / out, "--overwrite")
+        assert (tmp_path / out / "params").is_dir()
+        assert not (tmp_path / out).is_symlink()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_interruption_while_writing_leaves_nothing_that_looks_like_a_result(
@@ -303,6 +341,24 @@ def test_what_is_being_written_is_left_alone(tmp_path, capsys):
     convert(tmp_path / "w.pth", tmp_path / "there", "--overwrite")
     assert_holds(tmp_path / "there", weights)
     assert {path.name for path in tmp_path.iterdir()} == {"w.pth", "there"}
+
+
+def test_a_disk_that_takes_no_more_is_said_and_nothing_is_left(tmp_path, capsys):
+    save(to_torch_tensors(small_weights(**SMALLEST)), tmp_path / "w.pth")
+    convert(tmp_path / "w.pth", tmp_path / "there")
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most[1]))
+    try:
+        for name in ("b.pth", "b.safetensors", "b.pdparams"):
+            convert("--to-torch", tmp_path / "there", tmp_path / name, status=1)
+        convert("--to-hub-folder", tmp_path / "there", tmp_path / "hub", status=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.count("nothing can be written into ") for line in lines] == [1, 1, 1, 1], lines
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["back.pth", "back.safetensors"])

@@ -155,7 +155,6 @@ def test_the_commands_that_are_told_make_readable_files(weights, tmp_path, capsy
     (tmp_path / "packed.pth.gz").write_bytes(gzip.compress((tmp_path / "ckpt.pth").read_bytes()))
     made = {
         "program.pt2": "weights.pth",
-        "dcp": "weights.pth",
         "dcp/__0_0.distcp": "weights.pth",
         "w.npz": "weights.safetensors",
         "packed.pth.gz": "packed.pth",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import convert_weights
-from tests.convert.files import save, small_weights, to_torch_tensors, torch
+from tests.convert.files import SMALLEST, save, small_weights, to_torch_tensors, torch
 
 
 class Malicious:
@@ -145,6 +145,35 @@ def test_a_pth_is_not_written_without_torch(tmp_path, capsys, monkeypatch):
     assert convert_weights.main(["--to-torch", str(tmp_path / "out"), str(back)]) == 0
     assert {entry.name for entry in tmp_path.iterdir()} == {"w.pth", "out", "b.safetensors"}
     assert f'safetensors.numpy.load_file("{back}")' in capsys.readouterr().out
+
+
+def test_pipes_are_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "w.pth")
+    for path in (tmp_path / "w.pth", "/dev/null"):
+        assert convert_weights.main([str(path), str(tmp_path / "out")]) == 2
+        assert "is a pipe or a device: save what comes out" in capsys.readouterr().err
+
+
+def test_what_is_to_be_typed_is_quoted(tmp_path, capsys):
+    tensors = to_torch_tensors(small_weights(**SMALLEST))
+    for saved, option in (
+        ({"a b;": tensors, "c": dict(tensors)}, "--from 'a b;'"),
+        ({f"{p}.{n}": t for n, t in tensors.items() for p in ("a b", "c")}, "--prefix 'a b.'"),
+    ):
+        save(saved, tmp_path / "w.pth")
+        assert option in refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+
+
+def test_names_and_tensors_without_end_are_refused(tmp_path, capsys, monkeypatch):
+    name = "patch_embed1.conv.0.weight"
+    weights = {f"{'.' * 100_000}{name}": torch.ones(1), "\x1b[2J\nx": torch.ones(1)}
+    save(weights, tmp_path / "w.pth", "safetensors")
+    said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+    assert len(said) < 1000
+    assert "\\x1b[2J\\nx" in said
+    monkeypatch.setattr("shunted_jax.convert.files._MOST_TENSORS", 1)
+    said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
+    assert "holds 2 tensors, and 1 are the most read" in said
 
 
 def test_indices_and_sizes_that_lie_do_not_hang(tmp_path, capsys):

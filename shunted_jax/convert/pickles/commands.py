@@ -10,7 +10,8 @@ from shunted_jax.convert.pickles.records import DamagedError, UnreadableError
 STOP = ord(".")
 _NEWEST_PROTOCOL = 5
 _MOST_OF_A_NUMBER = 1024
-_QUOTED = re.compile(r"""(['"])(?:[^\\]|\\[\\'"abfnrtvx0-7])*\1""")
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
+_ESCAPES = frozenset("\\'\"abfnrtvx01234567")
 
 
 def _proto(m: Any) -> None:
@@ -36,9 +37,12 @@ def _whole(m: Any) -> None:
 
 def _quoted(m: Any) -> None:
     text = m.word()
-    if not _QUOTED.fullmatch(text):
+    inside = text[1:-1]
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
         raise DamagedError("its pickle has a text without quotes")
-    m.push(text[1:-1].encode("latin1").decode("unicode-escape"))
+    if not set(_ESCAPE.findall(inside)) <= _ESCAPES:
+        raise DamagedError("its pickle has a text with an escape that no program writes")
+    m.push(inside.encode("latin1").decode("unicode-escape"))
 
 
 def _old_text(m: Any, size: int) -> None:

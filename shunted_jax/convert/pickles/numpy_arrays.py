@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, is_size
 from shunted_jax.convert.pickles.stored import Source, Span, Stored
 
 _ARRAY = Global("numpy", "ndarray")
@@ -62,8 +62,8 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
     """
     if not isinstance(of, Type) or not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
         raise DamagedError("its pickle has an array without a type or a shape")
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise DamagedError("its pickle has an array of a negative size")
+    if not all(map(is_size, shape)):
+        raise DamagedError("its pickle has an array of a size that there is not")
     dtype = of.numpy
     if dtype is None:  # of objects, texts, dates: nothing to take numbers from
         return Stored((), object, lambda: np.asarray(None, object))

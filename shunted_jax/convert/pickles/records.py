@@ -4,6 +4,8 @@ import dataclasses
 import reprlib
 from typing import Any
 
+from shunted_jax.convert.names import shown
+
 # Modules and functions that run something. Nothing here would run them: that a file names them is
 # what its owner should hear.
 _MODULES = {
@@ -46,7 +48,7 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return shown(f"{self.module}.{self.name}")
 
     @property
     def runs_code(self) -> bool:
@@ -56,7 +58,7 @@ class Global:
         return self.module.partition(".")[0] in _MODULES
 
 
-def shown(value: Any) -> str:
+def in_short(value: Any) -> str:
     """Returns what a message says of data from a pickle: its beginning, in a few words."""
     return _SHORT.repr(value)[:200]
 
@@ -64,6 +66,11 @@ def shown(value: Any) -> str:
 def named(module: str, name: str) -> Global:
     """Returns the global of Python 3 that a pickle means."""
     return Global(_FORMER.get(module, module), name)
+
+
+def is_size(value: Any) -> bool:
+    """Whether a length, a stride or an offset can be so: sizes beyond are slow to multiply."""
+    return type(value) is int and 0 <= value < 1 << 62
 
 
 def plain_key(key: Any) -> Any:

@@ -8,7 +8,7 @@ from shunted_jax.convert.pickles.records import (
     Global,
     Record,
     UnreadableError,
-    shown,
+    in_short,
 )
 from shunted_jax.convert.pickles.stored import Source, Storage
 from shunted_jax.convert.pickles.torch_tensors import Typed, type_of_storage
@@ -45,13 +45,13 @@ def _read_legacy(source: Source, at: int) -> Any:
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) < 2:
             raise DamagedError(
-                f"its pickle names something beside it that is no storage: {shown(named)}"
+                f"its pickle names something beside it that is no storage: {in_short(named)}"
             )
         if named[0] == "module":  # a class, with its source code
             return named[1]
         if named[0] != "storage" or len(named) != 6:
             raise DamagedError(
-                f"its pickle names something beside it that is no storage: {shown(named)}"
+                f"its pickle names something beside it that is no storage: {in_short(named)}"
             )
         _, kind, key, _, count, view = named
         dtype = type_of_storage(kind)

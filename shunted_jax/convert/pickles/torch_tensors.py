@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record, shown
+from shunted_jax.convert.pickles.records import DamagedError, Global, Record, in_short, is_size
 from shunted_jax.convert.pickles.stored import Storage, Stored
 
 _MOST_AXES = 64
@@ -69,11 +69,11 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
         raise TypeError
     if len(shape) != len(strides) or len(shape) > _MOST_AXES:
         raise DamagedError(
-            f"its pickle has a tensor of shape {shown(shape)} and strides {shown(strides)}"
+            f"its pickle has a tensor of shape {in_short(shape)} and strides {in_short(strides)}"
         )
-    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (offset, *shape, *strides)):
+    if not all(map(is_size, (offset, *shape, *strides))):
         raise DamagedError(
-            f"its pickle has a tensor of shape {shown(shape)} and strides {shown(strides)}"
+            f"its pickle has a tensor of shape {in_short(shape)} and strides {in_short(strides)}"
         )
     storage, item = typed.storage, dtype.itemsize
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + 1
@@ -81,7 +81,7 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
         return Stored(shape, dtype, lambda: np.zeros(shape, dtype))
     if last * item > storage.size:
         raise DamagedError(
-            f"a tensor of shape {shown(shape)} reaches beyond its storage, {storage.name}"
+            f"a tensor of shape {in_short(shape)} reaches beyond its storage, {storage.name}"
         )
 
     def read() -> np.ndarray:
@@ -124,8 +124,10 @@ def _parameter(call: Any) -> Any:
 def _from_type(call: Any) -> Any:
     rebuild, kind, arguments, *_ = call.arguments
     make = MADE.get((rebuild.module, rebuild.name))
+    if not isinstance(kind, Global):  # nor anything that would have to be hashed
+        return Record(kind if isinstance(kind, Record) else _V3, ())
     if kind not in _PLAIN_CLASSES or make in (None, _from_type):
-        return Record(kind, arguments) if isinstance(kind, (Global, Record)) else Record(_V3, ())
+        return Record(kind, arguments)
     return make(call._replace(arguments=arguments))
 
 

@@ -11,7 +11,7 @@ from shunted_jax.convert.pickles.records import (
     Global,
     Record,
     UnreadableError,
-    shown,
+    in_short,
 )
 from shunted_jax.convert.pickles.stored import Source, Storage
 from shunted_jax.convert.pickles.torch_tensors import Typed, type_of_storage
@@ -36,7 +36,7 @@ def read_archive(source: Source, archive: zipfile.ZipFile) -> tuple[Any, str]:
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) != 5 or named[0] != "storage":
             raise DamagedError(
-                f"its pickle names something beside it that is no storage: {shown(named)}"
+                f"its pickle names something beside it that is no storage: {in_short(named)}"
             )
         _, kind, key, _, count = named
         dtype = type_of_storage(kind)

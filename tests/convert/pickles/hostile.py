@@ -30,6 +30,11 @@ def whole(value):
     return b"\x8a" + bytes([size]) + value.to_bytes(size, "little", signed=True)
 
 
+def huge(size):
+    """A number of so many bytes."""
+    return b"\x8b" + struct.pack("<i", size) + b"\x01" * size
+
+
 def several(*values):
     return b"(" + b"".join(values) + b"t"
 
@@ -207,6 +212,12 @@ def array(shape, dtype=b"", content=b"C\x08abcdefgh", fortran=b"\x89"):
     return ARRAY + several(b"K\x01", shape, dtype, fortran, content) + b"b"
 
 
+# The tensor that tells a Shunted Transformer, and nothing more of one.
+NAME = "patch_embed1.conv.0.weight"
+ONE = array(b"K\x02\x85")
+LANDMARK = b"}" + text(NAME) + ONE + b"s"
+
+
 def large(share):
     """What takes long or much to whoever follows it; all of it, or a share."""
 
@@ -336,6 +347,21 @@ def large(share):
         "an array of a negative size": array(whole(-2) + b"\x85"),
         "an array of 65 axes": array(several(*[b"K\x01"] * 65)),
         "an array of shapes": array(text("f4")),
+        "an array of a size that cannot be written": array(huge(2000) + b"\x85"),
+        "an array of sizes that are slow to multiply": array(
+            b"(" + huge(400_000) + b"2" * 50 + b"t"
+        ),
+        "a tensor of a class of tuples": call(
+            "torch._tensor",
+            "_rebuild_from_type_v2",
+            name("torch._utils", "_rebuild_tensor_v2"),
+            of_steps(b")q\x00", b"h\x00h\x00\x86q\x00" * 28),
+            b")",
+            b"N",
+        ),
+        "a text of escapes": b"S'" + b"\\x41" * 2_000_000 + b"'\n",
+        "a long name": name("a" * 1_000_000, "B") + b")R",
+        "a name that clears the terminal": name("os.\x1b[2J", "a\x07"),
         "an array of objects": array(b"K\x02\x85", call("numpy", "dtype", text("O8")), b"](NNe"),
         "an array of structures": array(
             b"K\x02\x85", call("numpy", "dtype", text("f4,(1000000000,)f4"))
@@ -369,12 +395,13 @@ def storage(key="0", kind="FloatStorage", count=4, module="torch"):
     return several(text("storage"), name(module, kind), text(key), text("cpu"), whole(count)) + b"Q"
 
 
+REBUILD = ("torch._utils", "_rebuild_tensor_v2")
+
+
 def tensor(of, offset=0, shape=(4,), strides=(1,)):
     shape, strides = (several(*map(whole, sizes)) for sizes in (shape, strides))
     hooks = call("collections", "OrderedDict")
-    return call(
-        "torch._utils", "_rebuild_tensor_v2", of, whole(offset), shape, strides, b"\x89", hooks
-    )
+    return call(*REBUILD, of, whole(offset), shape, strides, b"\x89", hooks)
 
 
 def archive(body, members=None, **how):
@@ -420,6 +447,11 @@ ARCHIVES = {
     "a tensor of stride 0": archive(tensor(storage(), shape=(1 << 40,), strides=(0,))),
     "a tensor of more axes than strides": archive(tensor(storage(), shape=(2, 2))),
     "a tensor of 65 axes": archive(tensor(storage(), shape=(1,) * 65, strides=(1,) * 65)),
+    "a storage of lists in lists": archive(nested(b"]", b"a", 10_000) + b"Q"),
+    "a storage that is a huge number": archive(huge(2000) + b"Q"),
+    "a tensor of a huge size": archive(
+        call(*REBUILD, storage(), b"K\x00", huge(2000) + b"\x85", b"K\x01\x85", b"\x89", b"}")
+    ),
     "a tensor of a text": archive(tensor(text("0"))),
     "a storage of tuples in tuples": archive(DEEP + b"Q"),
     "a storage of laughing tuples": archive(LAUGHING + b"Q"),
@@ -461,6 +493,35 @@ def files(share):
         **{f"broken: {of}": beside_weights(body) for of, body in BROKEN.items()},
         **{f"large: {of}": beside_weights(body) for of, body in large(share).items()},
         **{f"archive: {of}": content for of, content in ARCHIVES.items()},
+        "alone: names without end": pickled(
+            b"}(" + b"".join(text(f"\x1b]0;{n}\x07\n" * 200) + b"N" for n in range(9)) + b"u"
+        ),
+        "alone: state dicts without end": pickled(
+            b"}(" + b"".join(text(f"k{n}") + LANDMARK for n in range(2000)) + b"u"
+        ),
+        "alone: networks without end": pickled(
+            b"}(" + b"".join(text(f"k{n}.{NAME}") + ONE for n in range(2000)) + b"u"
+        ),
+        "alone: pieces of a size that is slow to multiply": pickled(
+            b"}("
+            + text(NAME)
+            + ONE
+            + text("x@@.0")
+            + ONE
+            + text("UnpackBigParamInfor@@")
+            + b"}"
+            + text("x")
+            + b"}("
+            + text("OriginShape")
+            + b"("
+            + huge(255)
+            + b"q\x07"
+            + b"h\x07" * 60_000
+            + b"t"
+            + text("slices")
+            + text("x@@.0")
+            + b"\x85usu"
+        ),
         "broken: no end": PROTO + b"N",
         "broken: nothing to end with": PROTO + b".",
         "runs os.system in an archive": archive(RUNS["os.system"]),
