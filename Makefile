@@ -75,6 +75,7 @@ fuzz: $(VENV)/installed-for-tests
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt --editable '.[test,fuzz]'
 	$(BIN)/python -m tests.convert.fuzz pickle --seconds 300
 	$(BIN)/python -m tests.convert.fuzz container --seconds 300
+	@! ls .cache/fuzz/*-finds/* 2>/dev/null
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/python -m benchmarks.throughput --json=docs/throughput_cpu.json --plot=docs/throughput_cpu.png

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shunted_jax.convert.modules import counting, is_module, state_dict_of
+from shunted_jax.convert.modules import Counting, is_module, state_dict_of
 from shunted_jax.convert.names import is_landmark, shown
 from shunted_jax.convert.pickles import Record
 from shunted_jax.errors import UserError, some
@@ -75,7 +75,7 @@ def find_state_dict(loaded: Any, wanted: str | None = None) -> Found:
         UserError: there is none, or there are several and none of them is the plain one.
     """
     ours, stranger, unread = [], None, []
-    spend = counting()
+    spend = Counting()
     for path, node, inside in _walk(loaded):
         tensors = state_dict_of(node, spend) if is_module(node) else _mapping(node)
         if tensors is None or not (count := _count(tensors)):

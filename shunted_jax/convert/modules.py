@@ -18,23 +18,27 @@ def is_module(value: Any) -> bool:
     return _is_script(value) or {"_parameters", "_modules"} <= value.state.keys()
 
 
-def counting() -> Callable[[int], None]:
-    """Returns what counts the parts of all modules of a file.
+class Counting:
+    """Counts the parts of all modules of a file.
 
     Each module of a list may hold one and the same large one: the file is small, and the way
     through it is not.
     """
-    left = _MOST
 
-    def spend(count: int) -> None:
-        nonlocal left
-        left -= count
-        if left < 0:
+    def __init__(self):
+        self.left = _MOST
+
+    def __call__(self, count: int) -> None:
+        """Counts so many.
+
+        Raises:
+            UserError: they are more than a network can have.
+        """
+        self.left -= count
+        if self.left < 0:
             raise UserError(
                 f"the file holds modules of more than {_MOST:,} parts, which no network has"
             )
-
-    return spend
 
 
 def state_dict_of(module: Record, spend: Callable[[int], None]) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def state_dict_of(module: Record, spend: Callable[[int], None]) -> dict[str, Any
 
     Args:
         module: a record of one.
-        spend: is told how many parts are looked at, `counting`'s.
+        spend: is told how many parts are looked at, a `Counting`.
 
     Raises:
         UserError: the module is no network that can be.

@@ -9,6 +9,7 @@ An input's first byte says what the rest is: see `write`.
 
 import argparse
 import contextlib
+import hashlib
 import io
 import pickle
 import pickletools
@@ -162,18 +163,18 @@ class Fuzzed:
             if isinstance(error, KeyboardInterrupt):
                 raise
             said, frames = "", traceback.extract_tb(error.__traceback__)
-            ours = [frame for frame in frames if "shunted_jax" in frame.filename][-1]
-            fault = f"{type(error).__name__}: {Path(ours.filename).name}:{ours.lineno}"
+            own = [frame for frame in frames if "shunted_jax" in frame.filename] or frames
+            fault = f"{type(error).__name__}: {Path(own[-1].filename).name}:{own[-1].lineno}"
             shown = f"{error!s:.300}"
         finally:
             self.watching = False
         seconds = time.process_time() - start
         megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        if fault is None:
+        if self.events:
+            fault, shown = f"does {self.events[0]}", said
+        elif fault is None:
             shown = ""
-            if self.events:
-                fault = f"does {self.events[0]}"
-            elif seconds > MOST_SECONDS:
+            if seconds > MOST_SECONDS:
                 fault, shown = "takes long", f"{seconds:.1f} s"
             elif megabytes > MOST_MEGABYTES:
                 fault, shown = "takes memory", f"{megabytes:,.0f} MB"
@@ -181,7 +182,7 @@ class Fuzzed:
                 fault, shown = f"says much: {''.join(filter(str.isalpha, said))[40:70]}", said[:300]
         if fault and fault not in self.found:
             self.found.add(fault)
-            kept = self.finds / f"{len(self.found):03}"
+            kept = self.finds / hashlib.sha256(content).hexdigest()[:8]
             kept.write_bytes(content)
             kept.with_suffix(".txt").write_text(f"{fault}\n{shown}\n", errors="replace")
             print(f"FOUND {kept}: {fault}: {shown}", flush=True)
