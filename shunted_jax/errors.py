@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
 from shunted_jax.adapters.tensorstore import without_spec
+from shunted_jax.names import readable
 
 
 class UserError(ValueError):
@@ -57,7 +58,7 @@ def in_a_line(error: BaseException) -> str:
 def some(names: Sequence[str], most: int = 8) -> str:
     """Returns the first names of a list that may be long, and how many there are besides."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(readable(str(name)) for name in names[:most]) + more
 
 
 def in_lines(problems: Sequence[str], most: int = 40) -> str:

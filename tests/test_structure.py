@@ -15,22 +15,22 @@ from tests.support.imports import Tree
 PACKAGE = Path(__file__).parent.parent / "shunted_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-_GROUND = {"adapters", "errors"}
+_GROUND = {"adapters", "errors", "names"}
 _STORAGE = {*_GROUND, "resources", "storage"}
 _LOCKS = {*_STORAGE, "locks"}
 _CONFIG = {*_GROUND, "retired", "config_checks", "config"}
 _NETWORK = {*_GROUND, "retired", "ops", "ops/pallas", "models"}
-_DATA = {*_CONFIG, *_STORAGE, "names", "terminal", "data"}
-_HUB = {*_NETWORK, *_LOCKS, "names", "terminal", "checkpoints", "convert", "hub"}
+_DATA = {*_CONFIG, *_STORAGE, "terminal", "data"}
+_HUB = {*_NETWORK, *_LOCKS, "terminal", "checkpoints", "convert", "hub"}
 _WEIGHTS = {*_HUB, "pretrained"}
-_REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "names", "terminal", "reporting"}
+_REPORTING = {*_CONFIG, *_NETWORK, *_STORAGE, "terminal", "reporting"}
 _TASKS = {*_REPORTING, *_DATA, "augment", "tasks"}
 _STEP = {*_TASKS, "training/devices", "training/step"}
 _TRAINING = {*_STEP, *_WEIGHTS, "training"}
 
 MAY_REACH = {
     "adapters": set(),
-    "errors": {"adapters"},
+    "errors": {"adapters", "names"},
     "names": set(),
     "terminal": set(),
     "retired": set(),
@@ -46,7 +46,7 @@ MAY_REACH = {
     "data": _DATA,
     "augment": _CONFIG,
     "checkpoints": {*_NETWORK, *_LOCKS},
-    "convert": {*_NETWORK, *_STORAGE, "names"},
+    "convert": {*_NETWORK, *_STORAGE},
     "hub": _HUB,
     "pretrained": _WEIGHTS,
     "reporting": _REPORTING,

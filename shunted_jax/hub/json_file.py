@@ -14,7 +14,9 @@ def read_object(path: Path) -> dict[str, Any]:
         UserError: it holds none.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged, and no JSON: download it again ({error})") from error
     if not isinstance(values, dict):

@@ -6,6 +6,8 @@ import pytest
 
 import convert_weights
 from shunted_jax.checkpoints import read_weights
+from shunted_jax.errors import UserError
+from shunted_jax.hub.config_file import read_config
 from tests.convert.files import FIELDS, save, small_weights, to_torch_tensors
 from tests.convert.test_files import assert_holds
 
@@ -114,6 +116,8 @@ def test_indices_that_lie_are_said(tmp_path, capsys):
         assert f"{index} names a file outside of its folder, {outside!r}" in said
     write_index(folder, weight_map | {first: "model-3.safetensors"})
     assert "lists 3 files, and model-3.safetensors is not there: down" in refused(folder, capsys)
+    write_index(folder, weight_map | {first: "\x1b[2J\n.safetensors"})
+    assert "and \\x1b[2J\\n.safetensors is not there" in refused(folder, capsys)
     write_index(folder, weight_map | {"head.gamma": SHARDS[0]})
     said = refused(folder, capsys)
     assert f"it has head.gamma in {SHARDS[0]}, and head.gamma is in none (of 105 t" in said
@@ -145,3 +149,13 @@ def test_files_of_an_index_hold_tensors_alone(tmp_path, capsys):
     assert "holds more than tensors" in refused(folder, capsys)
     save([tensors], folder / PICKLED[1])
     assert "holds a list, not a mapping of names to tensors" in refused(folder, capsys)
+
+
+def test_a_config_saved_on_windows_is_read_and_a_folder_in_its_place_is_said(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_bytes(b"\xef\xbb\xbf" + json.dumps({"num_heads": [2]}).encode())
+    assert read_config(tmp_path).num_heads == (2,)
+    config.unlink()
+    config.mkdir()
+    with pytest.raises(UserError, match=r"config.json cannot be read: Is a directory"):
+        read_config(tmp_path)
