@@ -188,7 +188,7 @@ def test_indices_and_sizes_that_lie_do_not_hang(tmp_path, capsys):
     longest = {**tensors, f"block{'9' * 5000}.0.norm1.bias": torch.ones(3)}
     save(longest, tmp_path / "w.pth", "safetensors")
     said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
-    assert "a name in the file has 5,018 letters: block9999" in said
+    assert "unexpected  block9999" in said
     empty = dict(tensors, **{"block1.0.mlp.fc1.weight": torch.zeros(0, 64)})
     save(empty, tmp_path / "w.pth")
     said = refuse(tmp_path / "w.pth", tmp_path / "out", capsys)
