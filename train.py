@@ -105,9 +105,9 @@ def _evaluate(config: Config) -> None:
             "--mode=eval scores a checkpoint: name a run's folder with --workdir, or converted "
             "weights with --config.init_from"
         )
-    if STEP.value not in ("best", "latest") and not STEP.value.isdigit():
+    if STEP.value not in ("best", "latest") and not STEP.value.isdecimal():
         raise UserError(f"--step={STEP.value}: give a number, best or latest")
-    step = int(STEP.value) if STEP.value.isdigit() else STEP.value
+    step = int(STEP.value) if STEP.value.isdecimal() else STEP.value
     score = score_checkpoint(config, path, step, map_classes=MAP_CLASSES.value)
     out = as_path(OUT.value or path)
     with writing_into(out):

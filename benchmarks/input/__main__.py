@@ -31,7 +31,8 @@ from shunted_jax.config import AugmentConfig, Config, DataConfig
 from shunted_jax.data.crops import CenterCrop, RandomResizedCrop
 from shunted_jax.data.decoding import EncodedImage
 from shunted_jax.data.loading import LoadForTraining
-from shunted_jax.data.pipeline import keep_freed_memory, train_batches
+from shunted_jax.data.pipeline import train_batches
+from shunted_jax.data.processes import keep_freed_memory
 from shunted_jax.data.rand_augment import RandAugment
 from shunted_jax.data.resizing import resize
 from shunted_jax.data.sources import Source, open_source

@@ -6,22 +6,16 @@ interrupted.
 """
 
 import bisect
-import ctypes
 import logging
-import multiprocessing
-import os
-import signal
-import threading
 import weakref
 from collections.abc import Iterator
-from concurrent import futures
 
-import cv2
 import grain.python as grain
 import numpy as np
 
 from shunted_jax.adapters.grain import InARow, start_helper_of_workers
 from shunted_jax.config import Config
+from shunted_jax.data import processes
 from shunted_jax.data.loading import NONE_BAD, LoadForEvaluation, LoadForTraining, reason_of
 from shunted_jax.data.recipe import make_eval_transform, make_train_transform
 from shunted_jax.data.sources import Source
@@ -45,7 +39,7 @@ class Batches(Iterator[Batch]):
         # Let go of before the interpreter takes its modules apart, when closing would fail loudly.
         self._iterator = [iterator]
         self._close = weakref.finalize(self, _close_and_forget, self._iterator)
-        self._read = _read_first
+        self._read = processes.read_first
         self._source = source
         self._named: set[int] = set()
         self._count = 0
@@ -177,64 +171,11 @@ def _iterate(dataset: grain.MapDataset, num_workers: int, num_threads: int) -> I
     iterable = dataset.to_iter_dataset(read_options)
     if num_workers:
         let_grain_ask_flags()
-        start_helper_of_workers()  # now, as `_read_first` holds signals back
+        start_helper_of_workers()  # now, as `read_first` holds signals back
         options = grain.MultiprocessingOptions(num_workers=num_workers)
-        iterable = iterable.mp_prefetch(options, worker_init_fn=_start_worker)
+        iterable = iterable.mp_prefetch(options, worker_init_fn=processes.start_worker)
     with naming_what_is_short():
         return iter(iterable)
-
-
-# A signal to the process group, as a preemption sends, must leave the workers alive until the main
-# process has saved: it ends them itself.
-_IGNORED_BY_WORKERS = (signal.SIGTERM, signal.SIGINT)
-
-
-def _read_first(iterator: grain.DatasetIterator) -> Batch:
-    """Reads the first batch, for which the workers are started.
-
-    The thread that starts them holds signals back, and they inherit that: there is no moment in
-    which a signal would end them. Meanwhile, the main thread still hears Ctrl-C.
-    """
-    first = futures.Future()
-
-    def read() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED_BY_WORKERS)
-        try:
-            first.set_result(next(iterator))
-        except BaseException as error:
-            first.set_exception(error)
-
-    threading.Thread(target=read, daemon=True).start()
-    return first.result()
-
-
-def _start_worker(worker_index: int, worker_count: int) -> None:
-    del worker_index, worker_count
-    for number in _IGNORED_BY_WORKERS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED_BY_WORKERS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(0)  # the other processors have workers of their own
-    keep_freed_memory()
-
-
-def _end_with_parent() -> None:
-    # One that is killed ends no workers, and they would wait for it without end.
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def keep_freed_memory() -> None:
-    """Tells the C library to keep the memory that images leave, for the next ones.
-
-    Fresh memory comes from the kernel page by page, which took a third of a whole batch's time on a
-    virtual machine. Does nothing where the library has no such setting.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        libc.mallopt(m_mmap_threshold, 32 * 2**20)  # the largest that glibc takes
-        libc.mallopt(m_trim_threshold, 2**30)
 
 
 def _local_batch_size(batch_size: int, process_count: int) -> int:

@@ -87,8 +87,9 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
                 return _train(run, resumed, files, checkpoints, lock, stop)
         except KeyboardInterrupt:
             checkpoints.wait()
-            step = checkpoints.latest_step or 0
-            logger.info("saved up to step %d; go on with --workdir=%s", step, workdir)
+            step = checkpoints.latest_step
+            saved = "nothing is saved yet" if step is None else f"saved up to step {step}"
+            logger.info("%s; go on with --workdir=%s", saved, workdir)
             raise
         except OSError as error:
             checkpoints.raise_reason(error)

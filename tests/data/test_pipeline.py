@@ -223,11 +223,11 @@ SCRIPT = """
 import os, signal, sys
 from absl import flags
 from shunted_jax.config import AugmentConfig, Config, DataConfig
-from shunted_jax.data import pipeline
+from shunted_jax.data import processes
 from shunted_jax.data.pipeline import train_batches
 from shunted_jax.data.sources import open_source
 
-start_worker = pipeline._start_worker
+start_worker = processes.start_worker
 
 def start_held_back(*which):
     held_back = signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -235,7 +235,7 @@ def start_held_back(*which):
     start_worker(*which)
 
 if __name__ == "__main__":
-    pipeline._start_worker = start_held_back
+    processes.start_worker = start_held_back
     flags.FLAGS.mark_as_parsed()
     source = open_source(sys.argv[1], "train")
     config = Config(
