@@ -96,13 +96,11 @@ def test_what_a_worker_has_ready_and_how_its_end_is_told():
     batches = iter(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=1)))
     before = shared_arrays()  # a process that was killed left them
     held = [next(batches)]
-    end = time.monotonic() + 30
-    while (
-        len(shared_arrays() - before) < BATCHES_OF_A_WORKER + len(held) and time.monotonic() < end
-    ):
+    most, end = BATCHES_OF_A_WORKER + len(held), time.monotonic() + 30
+    while len(shared_arrays() - before) < most and time.monotonic() < end:
         time.sleep(0.01)
     time.sleep(0.1)  # for one more, should there be any
-    assert len(shared_arrays() - before) == BATCHES_OF_A_WORKER + len(held)
+    assert len(shared_arrays() - before) == most
 
     error = error_of(lambda: [held.append(next(batches)) for _ in range(20)])
     batches.close()

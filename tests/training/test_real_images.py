@@ -69,6 +69,7 @@ def train(config, workdir):
     return run, evaluation, records
 
 
+@pytest.mark.proof
 def test_imagenet_from_its_archives(make_config, tmp_path):
     source = archives.make_imagenet_archives(tmp_path / "tars", val=11)
     data_dir = str(tmp_path / "data")
@@ -158,6 +159,7 @@ def test_a_folder_tree_with_damaged_files(make_config, tmp_path, caplog):
     assert "predictions.png" not in report
 
 
+@pytest.mark.proof
 def test_replaced_images_are_counted_over_an_interruption(make_config, tmp_path, monkeypatch):
     tree = write_tree(tmp_path / "tree", {"train": {"cat": 6, "dog": 6}, "val": {"dog": 3}})
     for number in range(4):
@@ -202,6 +204,7 @@ def prepare_cifar(data_dir):
     Builder(data_dir=data_dir, file_format="array_record").download_and_prepare()
 
 
+@pytest.mark.proof
 def test_cifar_gets_the_small_image_recipe(make_config, tmp_path):
     prepare_cifar(tmp_path)
     config = make_config(dataset="cifar100", data_dir=str(tmp_path))

@@ -314,6 +314,7 @@ def test_checkpoint_says_where_it_comes_from(saved):
     assert record["git"] is None or set(record["git"]) == {"commit", "dirty"}
 
 
+@pytest.mark.proof
 def test_run_goes_on_on_another_mesh(make, tmp_path, caplog):
     """8 x 1 devices for an epoch, then 2 x 4, with other workers: the losses of one mesh."""
     caplog.set_level(logging.INFO, logger="shunted_jax")
