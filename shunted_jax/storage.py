@@ -137,6 +137,12 @@ def absolute(path: str | os.PathLike) -> epath.Path:
     return path
 
 
+def size_of(path: epath.Path) -> int:
+    """Returns a file's size in bytes; raises `FileNotFoundError`."""
+    # Of a folder's files, etils asks for their owner's name as well, which a container may lack.
+    return path.stat().length if in_bucket(path) else os.stat(path).st_size
+
+
 def replace_text(path: epath.Path, text: str) -> None:
     """Writes a file as `replace_bytes` does, as UTF-8 in any locale."""
     replace_bytes(path, text.encode())

@@ -13,7 +13,7 @@ from shunted_jax.adapters.tfds import may_be_name
 from shunted_jax.data.fingerprint import Fingerprint, fingerprint
 from shunted_jax.data.splits import Part, check_names, parts_of
 from shunted_jax.errors import UserError
-from shunted_jax.storage import as_path
+from shunted_jax.storage import as_path, size_of
 
 _PREPARE = "python -m shunted_jax.commands.prepare"
 
@@ -113,7 +113,7 @@ def _look_at(paths: Sequence[epath.Path], dataset: str) -> Fingerprint:
     sizes, missing = [], []
     for path in paths:
         try:
-            sizes.append(path.stat().length)
+            sizes.append(size_of(path))
         except FileNotFoundError:
             missing.append(path)
     if missing:
