@@ -23,9 +23,11 @@ from shunted_jax.commands import command_line
 from shunted_jax.commands.report import closing_report, write_pictures
 from shunted_jax.config import Config
 from shunted_jax.errors import UserError
+from shunted_jax.hub.address import hub_address
 from shunted_jax.platforms import check_platforms
+from shunted_jax.pretrained import check_source
 from shunted_jax.resources import check_writable, writing_into
-from shunted_jax.storage import absolute, as_path, in_bucket, reachable
+from shunted_jax.storage import as_path, in_bucket, reachable
 from shunted_jax.training.devices import distributed
 from shunted_jax.training.loop import train_and_evaluate
 from shunted_jax.training.run import make_run
@@ -90,10 +92,14 @@ def _check_folders(config: Config, workdir: epath.Path) -> None:
     if MODE.value == "eval":
         checkpoints = WORKDIR.value or config.init_from
         written = OUT.value or checkpoints
+        if OUT.value is None and checkpoints is not None and hub_address(checkpoints):
+            raise UserError(
+                f"{checkpoints}: scores are not written to a hub: name a folder for them with --out"
+            )
     if checkpoints is not None:
-        absolute(checkpoints)  # whether they can be called so
-    if written is not None and not in_bucket(reachable(written)):
-        check_writable(as_path(written))
+        check_source(checkpoints)
+    if written is not None and not in_bucket(there := reachable(written)):
+        check_writable(there)
         if MODE.value != "eval":
             check_writable(workdir / "checkpoints")  # first written to after an epoch
 

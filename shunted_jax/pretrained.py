@@ -14,12 +14,14 @@ from flax import traverse_util
 
 from shunted_jax.checkpoints import Weights, read_weights
 from shunted_jax.errors import UserError
+from shunted_jax.hub.address import hub_address
 from shunted_jax.hub.shared_folder import is_shared, read_shared
 from shunted_jax.models import ShuntedTransformer
 from shunted_jax.models.architecture import differences_between, network_of, variant_of
 from shunted_jax.models.channels import with_stem_for
 from shunted_jax.models.registry import check_known_fields
 from shunted_jax.models.variables import abstract_variables, differing_shapes, with_other_head
+from shunted_jax.storage import absolute
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +164,16 @@ def variables_of(weights: Weights, path: str | os.PathLike, *, ema: bool = False
         )
     params = weights.ema_params if ema else weights.params
     return {"params": params, "batch_stats": weights.batch_stats}
+
+
+def check_source(path: str | os.PathLike) -> None:
+    """Checks by its name alone whether a checkpoint can lie at `path`, here or on a hub.
+
+    Raises:
+        UserError: none can.
+    """
+    if not hub_address(path):
+        absolute(path)
 
 
 def _with_channels(

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from shunted_jax.checkpoints import Weights
 from shunted_jax.models import ShuntedTransformer
-from shunted_jax.pretrained import read_weights_for
-from shunted_jax.storage import absolute
+from shunted_jax.pretrained import check_source, read_weights_for
 from shunted_jax.training.classes import are_all, examples, outputs_of, with_outputs
 from shunted_jax.training.devices.sharding import put_variables
 from shunted_jax.training.step.state import TrainState
@@ -29,7 +28,8 @@ def initialize_from(
     Not before: a run that goes on from a checkpoint of its own has no need of them any more.
 
     Args:
-        path: converted weights, or a run's folder, whose best checkpoint is taken.
+        path: converted weights, a run's folder, whose best checkpoint is taken, or a hub's
+            address.
         model: the network to train.
         class_names: of the data. The checkpoint's head is kept where its classes have the same
             names, and its outputs are put into their order. Otherwise the head is freshly
@@ -39,7 +39,7 @@ def initialize_from(
     Raises:
         UserError: no checkpoint can lie at `path`.
     """
-    absolute(path)  # a name that cannot be read shows before anything is compiled
+    check_source(path)  # a name that cannot be read shows before anything is compiled
 
     def init_from_weights(key: jax.Array) -> TrainState:
         weights, saved_classes = read_weights_for(model, path)

@@ -6,14 +6,19 @@ import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
+from absl.testing import flagsaver
 
 import convert_weights
 import shunted_jax
 from shunted_jax.checkpoints import read_weights
 from shunted_jax.commands.export import export_folder
+from shunted_jax.config import Config
 from shunted_jax.errors import RunError, UserError
 from shunted_jax.pretrained import read_weights_for
+from shunted_jax.training.fine_tuning import initialize_from
+from shunted_jax.training.step.state import state_of
 from tests.convert.files import small_weights, to_torch_tensors
 from tests.support.hub_server import commit_of, running_hub, use_hub
 
@@ -74,6 +79,22 @@ def test_what_is_needed_is_fetched_once_and_found_again_without_the_hub(
         shunted_jax.load_pretrained(f"hf://{REPOSITORY}@v2")
     with pytest.raises(UserError, match="is no run's: there is no step 3 to choose in it"):
         shunted_jax.load_pretrained(f"hf://{REPOSITORY}", step=3)
+
+
+def test_a_run_starts_from_a_hub_and_is_scored_into_a_folder(hub, shared, tmp_path):
+    import train
+
+    address, (model, variables) = f"hf://{REPOSITORY}", shared[1]
+    fresh = state_of(jax.tree.map(jax.numpy.zeros_like, variables), optax.identity())
+    start = initialize_from(address, model, ("a", "b", "c", "d", "e"), lambda key: fresh)
+    assert hub.asked == []  # before it is needed
+    same((model, start(jax.random.key(0)).variables), shared[1])
+
+    config = Config(init_from=address)
+    with flagsaver.flagsaver(mode="eval", out=str(tmp_path)):
+        train._check_folders(config, tmp_path)
+    with flagsaver.flagsaver(mode="eval"), pytest.raises(UserError, match="a folder for .*--out"):
+        train._check_folders(config, tmp_path)
 
 
 def test_a_strangers_repository_is_converted_and_says_where_it_is_from(hub, tmp_path, capfd):
