@@ -44,8 +44,6 @@ def kind_of(path: Path) -> str:
         UserError: the file is not there, or is nothing that holds a state dict.
     """
     if path.is_dir():
-        if (path / ".metadata").exists():
-            raise UserError(_dcp(path, path))
         raise UserError(f"{path} is a folder: give the .pth or .safetensors file itself")
     if not path.exists():
         raise UserError(f"{path} does not exist")

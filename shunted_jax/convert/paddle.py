@@ -10,12 +10,11 @@ import numpy as np
 
 from shunted_jax.convert.finding import is_tensor, of_tensor
 from shunted_jax.convert.pickles import Stored
-from shunted_jax.convert.pickles.records import is_size
+from shunted_jax.convert.pickles.records import MOST_AXES, is_size
 from shunted_jax.errors import UserError
 
-_NAMES = "StructuredToParameterName@@"
+NAMES = "StructuredToParameterName@@"  # a table of the names that Paddle uses inside
 _PIECES = "UnpackBigParamInfor@@"
-_MOST_AXES = 64
 # A static graph's names: of a kind of layer, counted, and not of the layer.
 _STATIC = re.compile(r"[a-z][a-z0-9_]*_\d+\.(w|b)_\d+\w*")
 
@@ -23,7 +22,7 @@ _STATIC = re.compile(r"[a-z][a-z0-9_]*_\d+\.(w|b)_\d+\w*")
 def is_paddle(mapping: Mapping[Any, Any]) -> bool:
     """Whether Paddle's own tables or its batch norm's names are in it."""
     return any(
-        isinstance(name, str) and (name in (_NAMES, _PIECES) or name.endswith("._mean"))
+        isinstance(name, str) and (name in (NAMES, _PIECES) or name.endswith("._mean"))
         for name in mapping
     )
 
@@ -39,7 +38,7 @@ def unpacked(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     Raises:
         UserError: the pieces do not make the tensor that the table says.
     """
-    tensors = {n: of_tensor(t) for n, t in mapping.items() if n not in (_NAMES, _PIECES)}
+    tensors = {n: of_tensor(t) for n, t in mapping.items() if n not in (NAMES, _PIECES)}
     pieces = mapping.get(_PIECES)
     for name, about in pieces.items() if isinstance(pieces, Mapping) else ():
         tensors[name] = _joined(name, about, tensors)
@@ -81,7 +80,7 @@ def _joined(name: str, about: Any, tensors: dict[Any, Any]) -> Stored:
     try:
         shape = tuple(about["OriginShape"])
         parts = [tensors.pop(piece) for piece in about["slices"]]
-        fits = len(shape) <= _MOST_AXES and all(map(is_size, shape))
+        fits = len(shape) <= MOST_AXES and all(map(is_size, shape))
         fits = fits and sum(part.size for part in parts) == math.prod(shape)
         (dtype,) = {part.dtype for part in parts}
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from shunted_jax.convert.names import COUNTER
+from shunted_jax.convert.paddle import NAMES
 
 _STATISTICS = {".running_mean": "._mean", ".running_var": "._variance"}
-_TABLE = "StructuredToParameterName@@"
 
 
 def to_paddle(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -30,4 +30,4 @@ def to_paddle(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
                 name = name.removesuffix(theirs) + paddles
         # Of this network's arrays, the weights of linear layers alone have two axes.
         tensors[name] = np.ascontiguousarray(tensor.T if tensor.ndim == 2 else tensor)
-    return {**tensors, _TABLE: {name: name for name in tensors}}
+    return {**tensors, NAMES: {name: name for name in tensors}}

@@ -3,16 +3,14 @@
 import io
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from shunted_jax.convert.paddle_writing import to_paddle
 from shunted_jax.errors import UserError
 from shunted_jax.resources import writing_into
-from shunted_jax.storage import on_disk
+from shunted_jax.storage import on_disk, replace_bytes
 
 
 def write_tensors(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
@@ -25,21 +23,11 @@ def write_tensors(path: str | os.PathLike, state_dict: Mapping[str, np.ndarray])
         RunError: the disk does not take it.
     """
     path = on_disk(path)
+    # Bytes first: what a full disk says, torch and safetensors would say in words of their own.
+    content = _BYTES.get(path.suffix, _as_pth)(state_dict)
     with writing_into(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, state_dict)
-
-
-def _write(path: os.PathLike, state_dict: Mapping[str, np.ndarray]) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        # Bytes first: what a full disk says, torch and safetensors would say in words of their own.
-        Path(name).write_bytes(_BYTES.get(path.suffix, _as_pth)(state_dict))
-        Path(name).chmod(0o644)  # mkstemp's own is for its owner's eyes alone
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        replace_bytes(path, content)
 
 
 def _as_safetensors(state_dict: Mapping[str, np.ndarray]) -> bytes:

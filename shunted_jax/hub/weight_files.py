@@ -1,6 +1,6 @@
 """The files of a folder that hold its weights: one, or several with an index of their tensors."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,7 +41,7 @@ def files_of(first: Path) -> list[str]:
     Raises:
         UserError: it is an index that cannot be read, or that names files elsewhere.
     """
-    return sorted(set(_weight_map(first).values())) if _is_index(first) else [first.name]
+    return _each_once(_weight_map(first)) if _is_index(first) else [first.name]
 
 
 def read_weight_files(first: Path) -> tuple[Loaded, list[Path]]:
@@ -57,15 +57,15 @@ def read_weight_files(first: Path) -> tuple[Loaded, list[Path]]:
     Raises:
         UserError: a file is missing or cannot be read, or holds other tensors than the index says.
     """
-    files = [first.parent / name for name in files_of(first)]
     if not _is_index(first):
-        return read_file(first), files
+        return read_file(first), [first]
+    listed, tensors, found_in = _weight_map(first), {}, {}
+    files = [first.parent / name for name in _each_once(listed)]
     if missing := [file.name for file in files if not file.exists()]:
         raise UserError(
             f"{first} lists {len(files)} files, and {some(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} not there: download the folder again"
         )
-    listed, tensors, found_in = _weight_map(first), {}, {}
     for file in files:
         with reading(file):
             part, kind = read_file(file)
@@ -90,6 +90,10 @@ def read_weight_files(first: Path) -> tuple[Loaded, list[Path]]:
     return Loaded(tensors, f"{len(files)} files, each {kind}"), files
 
 
+def _each_once(listed: Mapping[str, str]) -> list[str]:
+    return sorted(set(listed.values()))
+
+
 def _values(part: Any, file: Path) -> Collection[Any]:
     if not hasattr(part, "values"):
         raise UserError(f"{file} holds a {type(part).__name__}, not a mapping of names to tensors")
@@ -106,7 +110,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(listed, dict) or not listed:
         raise UserError(f"{index} lists no tensors under weight_map: download it again")
     listed = {shown(tensor): str(file) for tensor, file in listed.items()}
-    for name in sorted(set(listed.values())):
+    for name in _each_once(listed):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.parts:
             raise UserError(

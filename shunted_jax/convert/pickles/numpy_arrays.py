@@ -7,11 +7,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record, is_size
+from shunted_jax.convert.pickles.records import (
+    MOST_AXES,
+    DamagedError,
+    Global,
+    Record,
+    is_size,
+)
 from shunted_jax.convert.pickles.stored import Source, Span, Stored
 
 _ARRAY = Global("numpy", "ndarray")
-_MOST_AXES = 64
 _PLAIN = re.compile(r"[biufc](1|2|4|8|16)")
 _NO_PARTS = (None, None, None, -1, -1, 0)
 # Beside numpy's own there are those that JAX brings.
@@ -60,7 +65,7 @@ def stored_array(source: Source, shape: Any, of: Any, content: Any, order: str) 
         content: bytes, text whose characters are bytes, or where they lie in the file.
         order: "C" or "F".
     """
-    if not isinstance(of, Type) or not isinstance(shape, tuple) or len(shape) > _MOST_AXES:
+    if not isinstance(of, Type) or not isinstance(shape, tuple) or len(shape) > MOST_AXES:
         raise DamagedError("its pickle has an array without a type or a shape")
     if not all(map(is_size, shape)):
         raise DamagedError("its pickle has an array of a size that there is not")

@@ -26,6 +26,7 @@ _MODULES |= {"_pickle", "cPickle", "timeit", "cProfile", "requests", "urllib", "
 _MODULES |= {"pip", "ensurepip", "popen2"}
 _BUILTINS = {"exec", "eval", "compile", "open", "execfile", "__import__", "input", "breakpoint"}
 _BUILTINS |= {"apply", "globals", "locals", "vars", "setattr", "delattr", "exit", "quit", "help"}
+MOST_AXES = 64  # of an array, as numpy has them
 # Of what a stranger made a few parts are shown: the whole of it can be without end.
 _SHORT = reprlib.Repr()
 _SHORT.maxtuple, _SHORT.maxlevel = 8, 3
@@ -61,6 +62,21 @@ class Global:
 def in_short(value: Any) -> str:
     """Returns what a message says of data from a pickle: its beginning, in a few words."""
     return _SHORT.repr(value)[:200]
+
+
+def no_storage(named: Any) -> DamagedError:
+    """Returns the error for what a pickle names beside it, and is no storage of tensors."""
+    return DamagedError(
+        f"its pickle names something beside it that is no storage: {in_short(named)}"
+    )
+
+
+def high_byte_first() -> UnreadableError:
+    """Returns the error for a file from a machine with the other order of bytes."""
+    return UnreadableError(
+        "was written on a machine that puts the high byte first, which is not read: load it there "
+        "with torch.load, and save it again with safetensors.torch.save_file"
+    )
 
 
 def named(module: str, name: str) -> Global:

@@ -8,7 +8,8 @@ from shunted_jax.convert.pickles.records import (
     Global,
     Record,
     UnreadableError,
-    in_short,
+    high_byte_first,
+    no_storage,
 )
 from shunted_jax.convert.pickles.stored import Source, Storage
 from shunted_jax.convert.pickles.torch_tensors import Typed, type_of_storage
@@ -36,23 +37,16 @@ def _read_legacy(source: Source, at: int) -> Any:
     if version != _VERSION or not isinstance(about, dict):
         raise DamagedError("it says no version of torch.save's that there is")
     if about.get("little_endian") is not True:
-        raise UnreadableError(
-            "was written on a machine that puts the high byte first, which is not read: load it "
-            "there with torch.load, and save it again with safetensors.torch.save_file"
-        )
+        raise high_byte_first()
     wanted: dict[str, Typed] = {}
 
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) < 2:
-            raise DamagedError(
-                f"its pickle names something beside it that is no storage: {in_short(named)}"
-            )
+            raise no_storage(named)
         if named[0] == "module":  # a class, with its source code
             return named[1]
         if named[0] != "storage" or len(named) != 6:
-            raise DamagedError(
-                f"its pickle names something beside it that is no storage: {in_short(named)}"
-            )
+            raise no_storage(named)
         _, kind, key, _, count, view = named
         dtype = type_of_storage(kind)
         if not isinstance(kind, Global) or not isinstance(key, str) or type(count) is not int:

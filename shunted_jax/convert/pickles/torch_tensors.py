@@ -7,10 +7,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from shunted_jax.convert.pickles.records import DamagedError, Global, Record, in_short, is_size
+from shunted_jax.convert.pickles.records import (
+    MOST_AXES,
+    DamagedError,
+    Global,
+    Record,
+    in_short,
+    is_size,
+)
 from shunted_jax.convert.pickles.stored import Storage, Stored
 
-_MOST_AXES = 64
 _STORAGES = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
@@ -67,11 +73,8 @@ def _strided(typed: Any, dtype: Any, offset: Any, shape: Any, strides: Any, mark
         raise TypeError
     if marks and dtype.kind not in "fc":
         raise TypeError
-    if len(shape) != len(strides) or len(shape) > _MOST_AXES:
-        raise DamagedError(
-            f"its pickle has a tensor of shape {in_short(shape)} and strides {in_short(strides)}"
-        )
-    if not all(map(is_size, (offset, *shape, *strides))):
+    fits = len(shape) == len(strides) and len(shape) <= MOST_AXES
+    if not fits or not all(map(is_size, (offset, *shape, *strides))):
         raise DamagedError(
             f"its pickle has a tensor of shape {in_short(shape)} and strides {in_short(strides)}"
         )

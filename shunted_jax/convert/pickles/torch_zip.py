@@ -11,7 +11,8 @@ from shunted_jax.convert.pickles.records import (
     Global,
     Record,
     UnreadableError,
-    in_short,
+    high_byte_first,
+    no_storage,
 )
 from shunted_jax.convert.pickles.stored import Source, Storage
 from shunted_jax.convert.pickles.torch_tensors import Typed, type_of_storage
@@ -27,17 +28,12 @@ def read_archive(source: Source, archive: zipfile.ZipFile) -> tuple[Any, str]:
     folder = members.folder
     order = members.text(f"{folder}/byteorder")
     if order == "big":
-        raise UnreadableError(
-            "was written on a machine that puts the high byte first, which is not read: load it "
-            "there with torch.load, and save it again with safetensors.torch.save_file"
-        )
+        raise high_byte_first()
     storages: dict[str, Storage] = {}
 
     def persistent(named: Any) -> Any:
         if not isinstance(named, tuple) or len(named) != 5 or named[0] != "storage":
-            raise DamagedError(
-                f"its pickle names something beside it that is no storage: {in_short(named)}"
-            )
+            raise no_storage(named)
         _, kind, key, _, count = named
         dtype = type_of_storage(kind)
         if dtype is None:
