@@ -125,5 +125,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    print_any_name()
     sys.exit(main())

@@ -65,11 +65,7 @@ class DataConfig(Section):
     image_dir: str | None = None  # where a table's images are; None: beside it
     image_size: int = 224  # pixels, both sides
     crop_pct: float | None = None  # evaluation: of the resized short side; None: 224/256, small: 1
-    mean: tuple[float, ...] = (
-        0.485,
-        0.456,
-        0.406,
-    )  # of pixels in [0, 1]; one: grey
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of pixels in [0, 1]; one number: grey
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     on_bad_image: str = "raise"  # or "skip": what cannot be decoded is replaced and counted
     num_workers: int = 0  # processes that prepare images; 0: threads of this one

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,9 +18,7 @@ from shunted_jax.resources import (
     shared_memory,
     writing_into,
 )
-from tests.support.mounts import with_mounts
-
-REPOSITORY = Path(__file__).parents[1]
+from tests.support.mounts import run_with_mounts
 
 
 def os_error(number, path=None):
@@ -141,19 +138,10 @@ def test_disks_that_are_full_or_read_only_and_rights_that_are_missing(tmp_path):
             folder.chmod(0o755)  # pytest's own are for their owner alone
     closed.chmod(0o700)
     (tmp_path / "images" / "train").chmod(0o700)
-    command = with_mounts(
+    done = run_with_mounts(
         {str(full): "size=64k", str(read_only): "ro"},
         [sys.executable, "-c", PROGRAM, full, read_only, closed, f"{tmp_path}/images"],
     )
-    done = subprocess.run(
-        command,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     of_closed = "Permission denied; have its owner let you in, or name another"
     of_read_only = "Read-only file system; name a folder that is not mounted read-only"

@@ -13,6 +13,7 @@ from etils import epath
 
 from shunted_jax.data.bad_images import BadImageError
 from shunted_jax.errors import RunError
+from shunted_jax.storage import in_bucket
 
 _GONE = "there is no such file any more"
 
@@ -38,7 +39,7 @@ def read_image_file(path: epath.Path) -> bytes:
             what would be waited for without end, such as a named pipe.
         RunError: the folder is gone, or the machine cannot read at all.
     """
-    if "://" in os.fspath(path):
+    if in_bucket(path):
         try:
             return path.read_bytes()
         except FileNotFoundError:

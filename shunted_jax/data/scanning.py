@@ -139,7 +139,7 @@ def images_below(
         left_out: counts what else is there.
         above: the real paths of the folders that led here: a link back is not followed.
     """
-    here = above if "://" in os.fspath(folder) else (*above, os.path.realpath(folder))
+    here = above if in_bucket(folder) else (*above, os.path.realpath(folder))
     for entry in entries(folder):
         if is_image(entry.name):
             yield entry.name, size_of(entry)

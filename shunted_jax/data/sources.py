@@ -17,7 +17,7 @@ from shunted_jax.data.listing import Listing
 from shunted_jax.data.prepared import open_prepared
 from shunted_jax.data.splits import NoSplitError, Part, info_of, parts_of
 from shunted_jax.data.trees import list_tree
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, some
 from shunted_jax.names import readable
 from shunted_jax.resources import look_into, refusal
 from shunted_jax.storage import as_path, as_text, in_bucket
@@ -161,6 +161,4 @@ def _remarks(listing: Listing, labels: Sequence[int]) -> Iterator[str]:
     yield from listing.remarks
     absent = np.setdiff1d(np.arange(len(listing.class_names)), labels)
     if absent.size:
-        names = ", ".join(repr(listing.class_names[label]) for label in absent[:5])
-        more = f" and {absent.size - 5:,} more" if absent.size > 5 else ""
-        yield f"no image of {names}{more}"
+        yield f"no image of {some([repr(listing.class_names[at]) for at in absent], most=5)}"

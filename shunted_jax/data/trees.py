@@ -18,7 +18,7 @@ from shunted_jax.data.splits import (
     names_in,
     nearest_split,
 )
-from shunted_jax.errors import UserError
+from shunted_jax.errors import UserError, some
 
 
 def list_tree(folder: epath.Path, split: str, allow_empty_classes: bool = False) -> Listing:
@@ -103,8 +103,7 @@ def _explain_nesting(folder: epath.Path, split: str, names: list[str]) -> None:
 
 
 def _first(names: list[str]) -> str:
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return ", ".join(map(repr, names[:3])) + more
+    return some(list(map(repr, names)), most=3)
 
 
 def _list_split(

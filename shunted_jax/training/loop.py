@@ -70,8 +70,7 @@ def train_and_evaluate(run: Run, workdir: epath.Path) -> Evaluation:
             logger.info("initialising")
             resumed = Resumed(0, run.programs.init(_keys(run)[0]))
         run = _compile(run)
-        if stop.agreed_at_once():
-            raise PreemptedError("stopped by SIGTERM before the first step: nothing is lost")
+        stop.check_at_once()
         try:
             write_list(run.train_source, workdir)
             due = run.evaluates_after(resumed.step) and not resumed.record.metrics

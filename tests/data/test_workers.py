@@ -1,11 +1,8 @@
 """The memory that worker processes share: too little is named before, or by what ends them."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from absl import flags
@@ -14,9 +11,8 @@ from shunted_jax.config import Config, DataConfig
 from shunted_jax.data import workers
 from shunted_jax.data.workers import check_shared_memory, let_grain_ask_flags, why_gone
 from shunted_jax.errors import UserError
-from tests.support.mounts import with_mounts
+from tests.support.mounts import run_with_mounts
 
-REPOSITORY = Path(__file__).parents[2]
 IMAGE = 3 * 10 * 10  # bytes
 
 
@@ -105,17 +101,8 @@ if __name__ == "__main__":
 
 def test_too_little_shared_memory_is_named_with_its_size(digits_dir, tmp_path):
     (tmp_path / "read.py").write_text(PROGRAM)
-    done = subprocess.run(
-        with_mounts(
-            {"/dev/shm": "size=300k"}, [sys.executable, str(tmp_path / "read.py"), digits_dir]
-        ),
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, str(tmp_path / "read.py"), digits_dir]
+    done = run_with_mounts({"/dev/shm": "size=300k"}, command)
     before, after = json.loads(done.stdout.splitlines()[-1])
     more = "give the container more (docker run --shm-size={}m, or --ipc=host), or take"
     assert before == (

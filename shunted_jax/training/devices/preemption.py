@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from shunted_jax.errors import PreemptedError
 from shunted_jax.training.devices.sharding import add_over_hosts
 
 # How many steps a host's wish to stop is on its way: as many as the host is ahead of the devices,
@@ -57,6 +58,11 @@ class StopRequest:
     def agreed_at_once(self) -> bool:
         """Returns the same about all that came until now, and waits for it."""
         return int(self._sum()) > 0 if jax.process_count() > 1 else self._noted
+
+    def check_at_once(self) -> None:
+        """Raises PreemptedError, on all hosts, if it came; to be called before the first step."""
+        if self.agreed_at_once():
+            raise PreemptedError("stopped by SIGTERM before the first step: nothing is lost")
 
     def _sum(self) -> jax.Array:
         return add_over_hosts(np.int32(self._noted), self._mesh)

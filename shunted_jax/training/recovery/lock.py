@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from shunted_jax.errors import LockError, PreemptedError
+from shunted_jax.errors import LockError
 from shunted_jax.locks import Lock
 from shunted_jax.training.devices.distributed import is_first_process
 from shunted_jax.training.devices.preemption import StopRequest
@@ -39,8 +39,7 @@ class RunLock:
             PreemptedError: SIGTERM came while it was not clear whether another run is there.
         """
         while not self._agree(self._attempt):
-            if self._stop.agreed_at_once():
-                raise PreemptedError("stopped by SIGTERM before the first step: nothing is lost")
+            self._stop.check_at_once()
             time.sleep(1)
         return self
 
